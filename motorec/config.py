@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from motorec import paths
 from motorec.errors import ParamsError, nearest
@@ -42,9 +43,15 @@ class RunSettings(Settings):
     shown: tuple[Name, ...] = ()  # opt-in data sets whose finished runs stand in results/
     closed_form: tuple[Name, ...]
     models: tuple[Name, ...]
+    token_models: tuple[Name, ...] = ()  # models that start from the pretrained tokens
     ablation_datasets: tuple[Name, ...] = ()
     ablations: tuple[Name, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    @property
+    def trained(self) -> tuple[Name, ...]:
+        """All models that are trained, once per seed."""
+        return self.models + self.token_models
 
 
 class SplitSettings(Settings):
@@ -54,6 +61,12 @@ class SplitSettings(Settings):
     test: Share = 0.1
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _leaves_something(self) -> SplitSettings:
+        if self.valid + self.test >= 1.0:
+            raise ValueError("valid and test together must be less than 1, so that something is left to train on")
+        return self
+
 
 class CatalogueSettings(Settings):
     """Parts that every kind of data set has."""
@@ -62,7 +75,8 @@ class CatalogueSettings(Settings):
     text: tuple[str, ...] = ("title", "description")  # item columns that make the text, in this order
     attributes: tuple[str, ...] = ()  # item columns that figures may group by
     min_rating: float | None = None  # ratings of at least this much count as interactions
-    min_user_interactions: Count = 3  # users with fewer are dropped (at least one each to train, validate, test)
+    # Users and items with fewer are dropped, until none is left; ignored where the split comes with the data.
+    min_user_interactions: Count = 3  # at least one each to train, validate and test
     min_item_interactions: int = Field(default=0, ge=0)
     split: SplitSettings = SplitSettings()
 
@@ -85,14 +99,14 @@ class GarmentsSettings(CatalogueSettings):
     """The planted catalogue, generated."""
 
     source: Literal["garments"]
-    items: Count = 800
+    items: int = Field(default=800, ge=10)
     users: Count = 2000
-    interactions_per_user: Count = 16  # mean; at least 5 each
-    image_size: Count = 224
+    interactions_per_user: int = Field(default=10, ge=5)  # mean; at least 5 each
+    image_size: int = Field(default=224, ge=32)  # pixels along each edge
     text_dropout: Share = 0.35  # chance that an attribute is left out of an item's text
-    clutter: Share = 0.5  # chance of a background object in a picture
-    popularity: NotNegative = 1.0  # spread of the items' log popularity (long tail)
-    taste: NotNegative = 2.5  # weight of taste in the users' utility
+    clutter: Share = 0.5  # chance of objects in the background of a picture
+    popularity: NotNegative = 1.1  # spread of the items' log popularity (long tail)
+    taste: NotNegative = 2.4  # weight of taste in the users' utility, in standard deviations over items
     seed: int = 0
 
 
@@ -138,20 +152,30 @@ class TrainingSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """`params/evaluate.yaml`: cut-offs and what counts as cold."""
+    """`params/evaluate.yaml`: cut-offs, what counts as cold, and the buckets of item degree."""
 
     cutoffs: Annotated[tuple[Count, ...], Field(min_length=1)] = (10, 20)
     cold_below: Count = 10  # an item with fewer training interactions is cold
+    degree_edges: tuple[Count, ...] = (5, 10, 20, 50)  # training interactions at which a new bucket of items begins
     batch_size: Count = 1024  # users scored at a time
+
+    @field_validator("cutoffs", "degree_edges")
+    @classmethod
+    def _increasing(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in pairwise(values)):
+            raise ValueError("the numbers must increase")
+        return values
 
 
 class ReportSettings(Settings):
     """`params/report.yaml`: what the tables and figures stress."""
 
     reference: Name = "motorec"  # the model that others are tested against
-    headline: str = "recall@20"
-    significance: tuple[str, ...] = ("recall@20", "ndcg@20")
-    alpha: Share = 0.05
+    # The metrics that are tested, drawn and shown first; the first one leads.
+    headline: Annotated[tuple[str, ...], Field(min_length=1)] = ("recall@20", "ndcg@20")
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05  # level of the tests; intervals cover 1 - alpha
+    resamples: Count = 2000  # bootstrap draws behind an interval
+    seed: int = 0  # of the bootstrap
 
 
 class Ablation(Settings):
@@ -290,7 +314,12 @@ def load_dataset(name: str) -> DatasetSettings:
     """
     path = paths.root() / "params" / "data" / f"{name}.yaml"
     values = read_yaml(path)
-    kinds = {"folder": FolderSettings, "inter": InterSettings, "garments": GarmentsSettings, "ml-100k": MovieLensSettings}
+    kinds: dict[str, Any] = {
+        "folder": FolderSettings,
+        "inter": InterSettings,
+        "garments": GarmentsSettings,
+        "ml-100k": MovieLensSettings,
+    }
     source = values.get("source")
     if source not in kinds:
         raise ParamsError(f"{paths.shown(path)}: source is {source!r}. {nearest(str(source), kinds)}")

@@ -1,0 +1,72 @@
+# `make repro` and `make test` do everything on a fresh machine that has Python 3.11, make and the package registry.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# DVC's stages call `python`: the one of the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro hm test lint format lab ui mlflow setup lock screenshots clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make repro   run the pipeline: every table and figure (about 15 minutes the first time, on 2 cores)"
+	@echo "make test    run the tests"
+	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make ui      compare the runs in the MLflow UI"
+	@echo "make lint    format, lint and types"
+	@echo "make hm      run the pipeline on your copy of the H&M data (see README.md)"
+	@echo "make mlflow  tell MLflow about runs whose files it has not seen"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here: install Python 3.11, or say make PYTHON=..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked packages into $(VENV) (a few minutes, once)"
+	@# torch first: the others ask for a range of it, and the newest is gigabytes larger.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+repro: setup
+	@$(BIN)/python -m motorec.pipeline
+
+hm: setup
+	@$(BIN)/python -m motorec.pipeline --profile hm report ablations
+	@$(BIN)/python -m motorec.pipeline summary
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+ui: setup
+	$(BIN)/python -m motorec.tracking ui
+
+mlflow: setup
+	$(BIN)/python -m motorec.tracking
+
+screenshots: setup
+	$(BIN)/python docs/screenshot_mlflow.py
+
+# Pin anew what pyproject.toml asks for.
+lock: setup
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links --allow-unsafe \
+		--output-file requirements.lock pyproject.toml
+	@# A local build's label (+cpu) is one machine's; the version is for all.
+	sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

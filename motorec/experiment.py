@@ -1,0 +1,166 @@
+"""One run: a data set, a model, a seed. Loads what stages 01 to 03 made, trains, evaluates, and leaves files.
+
+The files are all that later stages, the tables and MLflow ever see of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from motorec import config, paths
+from motorec.data import Dataset
+from motorec.evaluation import Evaluation, evaluate, validate
+from motorec.features import load_all
+from motorec.models import Inputs, Recommender, TrainedRecommender, build
+from motorec.training import Fit, checkpoint_folder, fingerprint, train
+
+
+@dataclass
+class Experiment:
+    """What a run is made of.
+
+    Attributes:
+        dataset: With all splits; only `inputs` goes to the model.
+        inputs: The training data and features.
+        choice: The model's name and settings.
+        evaluation: Cut-offs and what is cold.
+        cost: Wall-clock seconds and memory, filled on the way; kept out of every output of a stage.
+    """
+
+    dataset: Dataset
+    inputs: Inputs
+    choice: config.ModelChoice
+    evaluation: config.EvaluationSettings
+    cost: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, dataset: str, model: str, seed: int) -> Experiment:
+        """Read the outputs of the earlier stages and the settings.
+
+        Raises:
+            ParamsError: The model, or one of its settings, does not exist.
+            DataError: An earlier stage has not run.
+        """
+        choice = config.load_model(model, dataset)
+        evaluation = config.load_evaluation(dataset)
+        data = Dataset.load(paths.catalogue(dataset))
+        tokens = paths.tokens(dataset, seed)
+        inputs = Inputs(
+            dataset=dataset,
+            seed=seed,
+            train=data.matrix("train"),
+            features=load_all(dataset),
+            cold_below=evaluation.cold_below,
+            tokens=tokens if tokens.is_dir() else None,
+            truth=data.truth if choice.kind == "oracle" else None,
+        )
+        return cls(data, inputs, choice, evaluation)
+
+    def build(self) -> Recommender:
+        """The model, fitted if it has a closed form, not yet trained otherwise."""
+        started = time.perf_counter()
+        model = build(self.choice, self.inputs)
+        self.cost["seconds_build"] = time.perf_counter() - started
+        return model
+
+    def fit(self, model: Recommender) -> Fit | None:
+        """Train the model, choosing the epoch on validation; None for a model that has nothing to train."""
+        if not isinstance(model, TrainedRecommender):
+            return None
+        settings, inputs = self.choice.training, self.inputs
+        fit = train(
+            model,
+            inputs.train,
+            settings,
+            lambda: validate(model.score, self.dataset, settings.metric, self.evaluation),
+            seed=inputs.seed,
+            label=f"{inputs.dataset}/{self.choice.name}/{inputs.seed}",
+            scratch=checkpoint_folder(inputs.dataset, self.choice.name, inputs.seed),
+            fingerprint=self._fingerprint(),
+        )
+        self.cost["seconds_train"] = fit.seconds
+        self.cost["seconds_per_epoch"] = fit.seconds / len(fit.history)
+        self.cost["epochs"] = float(len(fit.history))
+        self.cost["parameters"] = float(sum(table.numel() for table in model.parameters()))
+        return fit
+
+    def evaluate(self, model: Recommender) -> dict[str, Evaluation]:
+        """Validation and test, once, after all choices have been made."""
+        started = time.perf_counter()
+        results = {split: evaluate(model.score, self.dataset, split, self.evaluation) for split in ("valid", "test")}
+        self.cost["seconds_evaluate"] = time.perf_counter() - started
+        return results
+
+    def settings(self) -> dict[str, Any]:
+        """All that was set, for MLflow and for readers."""
+        values: dict[str, Any] = {
+            "dataset": self.inputs.dataset,
+            "model": self.choice.name,
+            "kind": self.choice.kind,
+            "title": self.choice.title,
+            "seed": self.inputs.seed,
+            "settings": self.choice.settings,
+            "training": self.choice.training.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "features": {name: features.encoder for name, features in sorted(self.inputs.features.items())},
+        }
+        if "tokenizer" in self.choice.settings:
+            shared = config.load_tokenizer(self.inputs.dataset)
+            values["tokenizer"] = config.merge(shared, self.choice.settings["tokenizer"])
+        return values
+
+    def save(self, model: Recommender, fit: Fit | None, results: dict[str, Evaluation]) -> dict[str, float]:
+        """Write `metrics.json` for git, and weights, losses and per-user values for DVC; each folder whole.
+
+        Returns:
+            The metrics as written, by name.
+        """
+        where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
+        metrics = {name: round(value, 6) for result in results.values() for name, value in result.means.items()}
+        with paths.whole_folder(paths.run_data(*where)) as folder:
+            per_user = pd.concat([result.per_user for result in results.values()], ignore_index=True)
+            per_user.to_parquet(folder / "per_user.parquet", index=False)
+            (folder / "settings.json").write_text(_json(self.settings()), encoding="utf-8")
+            history = fit.history if fit is not None else pd.DataFrame(columns=["epoch"])
+            validated = history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
+            validated.to_csv(folder / "history.csv", index=False, float_format="%.6g")
+            if isinstance(model, torch.nn.Module):
+                weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+                save_file(weights, folder / "model.safetensors")
+        paths.write_whole(paths.run_results(*where) / "metrics.json", _json(dict(sorted(metrics.items()))))
+        # Kilobytes on Linux, bytes on macOS.
+        self.cost["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**20 if sys.platform == "darwin" else 2**10
+        )
+        timing = paths.timings() / where[0] / where[1] / f"{where[2]}.json"
+        paths.write_whole(timing, _json({name: round(value, 4) for name, value in self.cost.items()}))
+        return metrics
+
+    def _fingerprint(self) -> str:
+        """What the training depends on, for its checkpoint."""
+        train_matrix = self.inputs.train
+        arrays = [train_matrix.indptr, train_matrix.indices, *(f.matrix for f in self.inputs.features.values())]
+        data = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+        return fingerprint(_json(self.settings()), *data)
+
+
+def run(dataset: str, model: str, seed: int) -> dict[str, float]:
+    """A whole run without a notebook; returns the metrics."""
+    experiment = Experiment.load(dataset, model, seed)
+    recommender = experiment.build()
+    fit = experiment.fit(recommender)
+    return experiment.save(recommender, fit, experiment.evaluate(recommender))
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

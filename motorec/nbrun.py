@@ -1,0 +1,218 @@
+"""Run one notebook for one stage, deterministically: `python -m motorec.nbrun 04_train dataset=garments model=bpr seed=1`.
+
+Parameters are checked against the notebook's own before anything runs. The executed notebook is freed of what differs
+between two runs and moved into place only when every cell has succeeded; a failed one is kept where the message says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import Enum
+
+from motorec import config, paths
+from motorec.errors import MotorecError, ParamsError, nearest
+
+class Kernel(AsyncKernelManager):
+    """A kernel spoken to through local sockets: nobody else on the machine can listen in, and none warns of it."""
+
+    transport = Enum(["ipc"], default_value="ipc")
+
+
+# The notebook whose runs are told to MLflow.
+LOGGED = "04_train"
+
+
+def notebook_path(name: str) -> Path:
+    """The source of a notebook.
+
+    Raises:
+        ParamsError: There is none of this name.
+    """
+    path = paths.root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        known = [other.stem for other in path.parent.glob("*.ipynb")]
+        raise ParamsError(f"notebooks/{name}.ipynb: no such notebook. {nearest(name, known)}")
+    return path
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """The parameters of a notebook and their defaults: the assignments in its cell tagged `parameters`.
+
+    Raises:
+        ParamsError: The notebook has no such cell, or a default is no plain value.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ParamsError(f"{paths.shown(notebook)}: expected one cell tagged 'parameters', found {len(tagged)}.")
+    found = {}
+    for line in ast.parse("".join(tagged[0]["source"])).body:
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name):
+            try:
+                found[line.targets[0].id] = ast.literal_eval(line.value)
+            except ValueError:
+                raise ParamsError(
+                    f"{paths.shown(notebook)}: the default of {line.targets[0].id!r} must be a plain value."
+                ) from None
+    return found
+
+
+def check(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
+    """Give the parameters their type, or say which one is wrong before anything runs.
+
+    Args:
+        notebook: The source notebook.
+        given: Parameters as words, as on a command line.
+
+    Returns:
+        All parameters of the notebook, those not given with their defaults.
+
+    Raises:
+        ParamsError: A name is unknown, or a value is not of the default's type.
+    """
+    known = defaults(notebook)
+    values = dict(known)
+    for name, text in given.items():
+        if name not in known:
+            raise ParamsError(f"{paths.shown(notebook)} has no parameter {name!r}. {nearest(name, known)}")
+        kind = type(known[name])
+        try:
+            value: Any = text if kind is str else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = None
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise ParamsError(
+                f"{paths.shown(notebook)}: {name} is {text!r}, expected {kind.__name__} like {known[name]!r}."
+            )
+        values[name] = value
+    _check_names(values)
+    return values
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Data sets and models must exist: asking config for them raises, naming the nearest."""
+    dataset = values.get("dataset")
+    if dataset is not None:
+        config.load_dataset(dataset)
+    if "model" in values:
+        config.load_model(values["model"], dataset)
+
+
+def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Take out of an executed notebook what differs between two runs of the same thing.
+
+    That is: timestamps and paths that the runner notes, the random id of the injected cell, versions, and standard
+    error, on which progress is shown.
+    """
+    notebook["metadata"] = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    for index, cell in enumerate(notebook["cells"]):
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "injected-parameters" in tags:
+            cell["id"] = f"parameters-{index}"
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+    return notebook
+
+
+def run(name: str, given: Mapping[str, str]) -> Path:
+    """Run a notebook with parameters.
+
+    Returns:
+        Where the executed notebook lies.
+
+    Raises:
+        ParamsError: A parameter is wrong; nothing has run.
+        MotorecError: A cell failed; the message has its error and says where the notebook is kept.
+    """
+    source = notebook_path(name)
+    values = check(source, given)
+    title = "-".join([name, *(str(value) for value in values.values())])
+    target, kept = paths.notebooks() / f"{title}.ipynb", paths.failed() / f"{title}.ipynb"
+
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
+        scratch = Path(folder) / "executed.ipynb"
+        try:
+            papermill.execute_notebook(
+                source,
+                scratch,
+                parameters=values,
+                kernel_name="python3",
+                cwd=source.parent,
+                progress_bar=False,
+                stderr_file=sys.stderr,
+                kernel_manager_class="motorec.nbrun.Kernel",
+            )
+        except PapermillExecutionError as error:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(_copy_beside(scratch, kept), kept)
+            raise MotorecError(
+                f"{title} failed: {error.ename}: {error.evalue}\nThe notebook, up to the failing cell, is kept at "
+                f"{paths.shown(kept)}."
+            ) from None
+        executed = normalise(json.loads(scratch.read_text(encoding="utf-8")))
+    paths.write_whole(target, json.dumps(executed, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    kept.unlink(missing_ok=True)
+    seconds = round(time.perf_counter() - started, 1)
+    paths.write_whole(paths.timings() / "stages" / f"{title}.json", json.dumps({"seconds": seconds}) + "\n")
+    if name == LOGGED:
+        _log(values)
+    return target
+
+
+def _copy_beside(source: Path, target: Path) -> Path:
+    """Copy a file next to where it is to go, so that the last step is one rename."""
+    part = target.with_suffix(".part")
+    part.write_bytes(source.read_bytes())
+    return part
+
+
+def _log(values: Mapping[str, Any]) -> None:
+    """Tell MLflow about the run. The files are the result: a failure here is told and can be made up for."""
+    from motorec import tracking
+
+    try:
+        tracking.log_run(values["dataset"], values["model"], values["seed"])
+    except Exception as error:  # MLflow may fail in many ways, none of which is worth losing a training for
+        print(f"MLflow was not told ({type(error).__name__}: {error}); `make mlflow` will.", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: a notebook's name and its parameters as name=value."""
+    parser = argparse.ArgumentParser(prog="python -m motorec.nbrun", description=__doc__.split("\n\n")[0])
+    parser.add_argument("notebook", help="for instance 04_train")
+    parser.add_argument("parameters", nargs="*", metavar="name=value")
+    words = parser.parse_args(arguments)
+    try:
+        loose = [word for word in words.parameters if "=" not in word]
+        if loose:
+            raise ParamsError(f"{loose[0]!r} is no parameter: write it as name=value.")
+        run(words.notebook, dict(word.split("=", 1) for word in words.parameters))
+    except MotorecError as error:
+        print(f"\nERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

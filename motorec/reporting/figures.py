@@ -1,0 +1,335 @@
+"""Figures of the report. Each function draws one and returns it; `save` writes it, the same bytes every time.
+
+Colours are seaborn's colour-blind palette. Sizes are in inches of print: text stays readable at a page's width.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from jaxtyping import Int
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from motorec import paths
+from motorec.evaluation.evaluate import bucket_names
+from motorec.reporting.runs import ORACLE
+from motorec.reporting.tables import label
+
+DPI = 160
+GROUP_TITLES = {"all": "all targets", "cold": "cold targets", "warm": "warm targets"}
+MARKERS = "osD^vPX<>*"
+Arguments = ParamSpec("Arguments")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure, all or nothing; PNG or PDF by the file's ending, without dates and versions.
+
+    Returns:
+        The path.
+    """
+    without = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=DPI, metadata=without[path.suffix], bbox_inches="tight")
+    paths.write_whole(path, content.getvalue())
+    return path
+
+
+def _theme() -> list[Any]:
+    import seaborn as sns
+
+    look = {**sns.axes_style("whitegrid"), **sns.plotting_context("paper", font_scale=1.15)}
+    return ["default", look, {"axes.titlesize": 11, "axes.titlepad": 8, "axes.prop_cycle": cycler(color=palette())}]
+
+
+def set_theme() -> None:
+    """Give everything that is drawn from now on the look of the report: for the notebooks' own plots."""
+    style.use(_theme())
+
+
+def themed(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Draw in the report's style, whatever the reader's own matplotlib settings are, and leave those as they were."""
+
+    @wraps(draw)
+    def themed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with style.context(_theme()):
+            return draw(*args, **kwargs)
+
+    return themed
+
+
+def palette() -> list[tuple[float, float, float]]:
+    """Ten colours that the colour-blind can tell apart."""
+    import seaborn as sns
+
+    return list(sns.color_palette("colorblind"))
+
+
+def grid(
+    rows: int, columns: int, width: float, height: float, title: str, share_y: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """Panels of one size, in inches, under a title that never meets them."""
+    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure, axes
+
+
+@themed
+def accuracy(
+    metrics: pd.DataFrame,
+    headline: Sequence[str],
+    titles: dict[str, str],
+    groups: Sequence[str] = ("all", "cold"),
+) -> Figure:
+    """Bars of each model on all and on cold targets: a row of panels per metric, a column per data set.
+
+    Whiskers are the standard deviation over seeds, dashed lines the oracle.
+
+    Args:
+        metrics: What `runs.load_metrics` gives. Ablations are left out.
+        headline: The metrics.
+        titles: The data sets' titles by name, in order.
+        groups: The target groups.
+    """
+    test = metrics[(metrics["split"] == "test") & (metrics["role"] != "ablation")]
+    models = test.loc[test["model"] != ORACLE, ["model", "title"]].drop_duplicates("model").set_index("model")["title"]
+    # One data set: its metrics side by side. Several: a column each, so that models stay in line.
+    panels = [(name, metric) for metric in headline for name in titles]
+    rows = 1 if len(titles) == 1 else len(headline)
+    columns = len(panels) // rows
+    title = f"{next(iter(titles.values()))}: test accuracy" if len(titles) == 1 else "Test accuracy"
+    figure, axes = grid(rows, columns, 3.6, 0.42 * len(models) + 0.6, title, share_y=True)
+    colours = palette()
+    thickness = 0.8 / len(groups)
+    for axis, (name, metric) in zip(axes.flat, panels, strict=True):
+        here = test[(test["dataset"] == name) & (test["metric"] == metric)]
+        for place, group in enumerate(groups):
+            by_model = here[here["group"] == group].groupby("model")["value"]
+            mean, sd = by_model.mean(), by_model.std(ddof=1)
+            height = np.arange(len(models)) + (place - (len(groups) - 1) / 2) * thickness
+            axis.barh(
+                height,
+                mean.reindex(models.index),
+                thickness,
+                xerr=sd.reindex(models.index),
+                color=colours[place],
+                error_kw={"elinewidth": 1.2, "capsize": 2, "ecolor": "0.15"},
+            )
+            if ORACLE in mean:
+                axis.axvline(mean[ORACLE], color=colours[place], linestyle="--", linewidth=1.5)
+        axis.set_yticks(np.arange(len(models)), models)
+        axis.set_xlabel(label(metric))
+        axis.grid(visible=False, axis="y")
+        axis.set_xlim(left=0)
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        if len(titles) > 1 and metric == headline[0]:
+            axis.set_title(titles[name])
+    axes[0, 0].invert_yaxis()
+    for row in axes[1:, 0]:
+        row.invert_yaxis()
+    handles: list[Patch | Line2D] = [
+        Patch(color=colours[place], label=GROUP_TITLES.get(group, group)) for place, group in enumerate(groups)
+    ]
+    if (test["model"] == ORACLE).any():
+        handles.append(Line2D([], [], color="0.3", linestyle="--", label="oracle"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+@themed
+def by_degree(metrics: pd.DataFrame, headline: Sequence[str], title: str, edges: tuple[int, ...]) -> Figure:
+    """Each model's test metrics by the training degree of the target: who serves the rare items.
+
+    Bars are the standard deviation over seeds. A bucket without a target is left out.
+
+    Args:
+        metrics: What `runs.load_metrics` gives, of one data set. Ablations are left out.
+        headline: The metrics, a panel each.
+        title: The data set's title.
+        edges: `EvaluationSettings.degree_edges`.
+    """
+    test = metrics[(metrics["split"] == "test") & (metrics["role"] != "ablation")]
+    counts = test[test["metric"] == "users"].groupby("group")["value"].max()
+    buckets = [name for name in bucket_names(edges) if counts.get(name, 0) > 0]
+    ticks = [f"{_span(name)}\n({counts[name]:,.0f})" for name in buckets]
+    figure, axes = grid(1, len(headline), 3.7, 2.9, f"{title}: accuracy by popularity of the target")
+    models = test[["model", "title"]].drop_duplicates("model")
+    colours = palette()
+    for axis, metric in zip(axes[0], headline, strict=True):
+        for place, (name, model_title) in enumerate(zip(models["model"], models["title"], strict=True)):
+            values = test[(test["model"] == name) & (test["metric"] == metric)].groupby("group")["value"]
+            mean, sd = values.mean().reindex(buckets), values.std(ddof=1).reindex(buckets)
+            oracle = name == ORACLE
+            axis.errorbar(
+                np.arange(len(buckets)),
+                mean,
+                yerr=sd,
+                label=model_title,
+                color="0.35" if oracle else colours[place % len(colours)],
+                linestyle="--" if oracle else "-",
+                marker="" if oracle else MARKERS[place % len(MARKERS)],
+                markersize=5,
+                linewidth=1.6,
+                capsize=2,
+            )
+        axis.set_xticks(np.arange(len(buckets)), ticks)
+        axis.set_title(label(metric))
+        axis.set_xlabel("target's training interactions (users)")
+        axis.set_ylim(bottom=0)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
+    return figure
+
+
+def _span(bucket: str) -> str:
+    span = bucket.removeprefix("deg")
+    return f"{span.removesuffix('plus')}+" if span.endswith("plus") else span.replace("-", "–")
+
+
+@themed
+def training(history: pd.DataFrame, title: str) -> Figure:
+    """Losses above and validation below, by epoch, a column per trained model.
+
+    Thin lines are single seeds; the thick one is their mean, as far as every seed trained.
+
+    Args:
+        history: What `runs.load_history` gives, of one data set.
+        title: The data set's title.
+    """
+    models = history[["model", "title"]].drop_duplicates("model")
+    curves = [c for c in history.columns if c not in ("model", "title", "seed", "epoch")]
+    valid = [c for c in curves if c.startswith("valid")]
+    losses = [c for c in curves if c not in valid]
+    curves = losses + valid
+    colours = dict(zip(curves, palette() * (1 + len(curves) // 10), strict=False))
+    figure, axes = grid(2, len(models), max(2.7, 6.0 / len(models)), 2.1, f"{title}: training")
+    for column, (name, model_title) in enumerate(zip(models["model"], models["title"], strict=True)):
+        here = history[history["model"] == name]
+        top, bottom = axes[:, column]
+        top.set_title(model_title)
+        for axis, group in ((top, losses), (bottom, valid)):
+            for curve in group:
+                _curve(axis, here, curve, colours[curve])
+        if all((here[loss].dropna() > 0).all() for loss in losses):
+            top.set_yscale("log")
+            top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            top.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            top.yaxis.set_minor_formatter(NullFormatter())
+        top.tick_params(labelbottom=False)
+        bottom.sharex(top)
+        bottom.sharey(axes[1, 0])  # the models' validation can be compared, their losses cannot
+        bottom.tick_params(labelleft=column == 0)
+        bottom.set_xlabel("epoch")
+    axes[1, 0].set_ylim(0, 1.08 * history[valid].max().max())
+    axes[0, 0].set_ylabel("loss")
+    axes[1, 0].set_ylabel("validation")
+    names = [curve if curve in losses else label(curve.removeprefix("valid/")) for curve in curves]
+    handles = [
+        Line2D([], [], color=colours[curve], label=name, linewidth=2) for curve, name in zip(curves, names, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    return figure
+
+
+def _curve(axis: Axes, history: pd.DataFrame, column: str, colour: tuple[float, float, float]) -> None:
+    by_seed = history.pivot_table(index="epoch", columns="seed", values=column).dropna(how="all")
+    if by_seed.empty:
+        return
+    if by_seed.shape[1] > 1:
+        axis.plot(by_seed.index, by_seed.interpolate(limit_area="inside"), color=colour, linewidth=0.7, alpha=0.5)
+    mean = by_seed.dropna().mean(axis=1)
+    axis.plot(mean.index, mean, color=colour, linewidth=1.8)
+
+
+@themed
+def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, title: str, alpha: float) -> Figure:
+    """What is lost or won without each part: differences to the full model with their intervals, a panel per group.
+
+    A filled point differs from the full model after Holm's correction, a hollow one does not.
+
+    Args:
+        comparison: `evaluation.compare` of the ablations with the full model.
+        titles: The ablations' titles by name, in order.
+        reference: The full model's title.
+        title: The data set's title.
+        alpha: Level of the tests.
+    """
+    groups, metrics = comparison["group"].unique(), comparison["metric"].unique()
+    figure, axes = grid(
+        1, len(groups), 3.9, 0.42 * len(titles) + 0.9, f"{title}: difference to {reference}", share_y=True
+    )
+    colours = palette()
+    step = 0.5 / len(metrics)
+    order = list(titles)
+    for axis, group in zip(axes[0], groups, strict=True):
+        axis.axvline(0.0, color="0.3", linewidth=1)
+        for place, metric in enumerate(metrics):
+            here = comparison[(comparison["group"] == group) & (comparison["metric"] == metric)]
+            height = np.array([order.index(name) for name in here["model"]]) + (place - (len(metrics) - 1) / 2) * step
+            axis.hlines(height, here["low"], here["high"], color=colours[place], linewidth=1.8)
+            axis.scatter(
+                here["difference"],
+                height,
+                s=34,
+                zorder=3,
+                marker=MARKERS[place],
+                facecolor=[colours[place] if yes else "white" for yes in here["significant"]],
+                edgecolor=[colours[place]],
+                linewidth=1.4,
+            )
+        axis.set_title(GROUP_TITLES.get(group, group))
+        axis.set_xlabel("difference (left: worse)")
+        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_yticks(np.arange(len(order)), list(titles.values()))
+        axis.grid(visible=False, axis="y")
+    axes[0, 0].invert_yaxis()
+    handles = [
+        Line2D([], [], color=colours[place], marker=MARKERS[place], linewidth=1.8, label=label(metric))
+        for place, metric in enumerate(metrics)
+    ]
+    handles.append(Line2D([], [], color="0.3", marker="o", markerfacecolor="0.3", linestyle="", label=f"p < {alpha:g}"))
+    handles.append(
+        Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="", label=f"p ≥ {alpha:g}")
+    )
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+@themed
+def popularity(degrees: Int[np.ndarray, " items"], cold_below: int, title: str) -> Figure:
+    """The long tail: training interactions of every item, the most popular first, and where cold begins.
+
+    Args:
+        degrees: Training interactions of each item.
+        cold_below: An item with fewer is cold.
+        title: The data set's title.
+    """
+    tail = np.sort(degrees)[::-1]
+    n_warm = int((tail >= cold_below).sum())
+    figure, axes = grid(1, 1, 5.6, 2.8, f"{title}: popularity of the items")
+    axis, colours = axes[0, 0], palette()
+    for start, end, colour, name in ((0, n_warm, colours[0], "warm"), (n_warm, len(tail), colours[1], "cold")):
+        share = tail[start:end].sum() / max(1, tail.sum())
+        text = f"{name}: {end - start:,} items, {100 * share:.0f}% of the training interactions"
+        axis.stairs(tail[start:end], np.arange(start, end + 1), fill=True, color=colour, label=text)
+    axis.axhline(cold_below, color="0.3", linestyle="--", linewidth=1, label=f"cold below {cold_below}")
+    axis.set_yscale("symlog", linthresh=1)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_xlim(0, len(tail))
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("items, the most popular first")
+    axis.set_ylabel("training interactions")
+    figure.legend(loc="outside lower center", ncols=1, frameon=False)
+    return figure

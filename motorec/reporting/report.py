@@ -1,0 +1,276 @@
+"""The report of one data set: its tables and figures, piece by piece.
+
+    results = report("garments")
+    results.table("overall")           # all numbers, a data frame
+    results.markdown("overall")        # what a reader compares
+    results.figure("accuracy")         # a matplotlib figure
+    results.write()                    # results/tables/garments/*.csv, .md, .tex and results/figures/garments/*.png
+
+A piece reads only what it shows: the ablations' pieces need no other model's runs, and the rest needs no ablation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pandas as pd
+
+from motorec import paths
+from motorec.config import (
+    EvaluationSettings,
+    ReportSettings,
+    RunSettings,
+    load_dataset,
+    load_evaluation,
+    load_report,
+    load_run,
+)
+from motorec.data.dataset import Dataset
+from motorec.errors import ParamsError, nearest
+from motorec.evaluation.metrics import PER_USER
+from motorec.evaluation.significance import compare
+from motorec.reporting import tables
+from motorec.reporting.runs import ExpectedRun, expected_runs, load_history, load_metrics, load_per_user
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Piece = TypeVar("Piece")
+SEEDS = "mean ± standard deviation over seeds"
+MARKS = "best bold, second underlined, the oracle not counted"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the report of one data set can show.
+
+    Attributes:
+        dataset: The data set's name.
+        title: Its title.
+        run: `params/run.yaml`.
+        settings: `params/report.yaml`.
+        evaluation: `params/evaluate.yaml`.
+    """
+
+    dataset: str
+    title: str
+    run: RunSettings
+    settings: ReportSettings
+    evaluation: EvaluationSettings
+
+    @cached_property
+    def runs(self) -> list[ExpectedRun]:
+        """All runs that the data set should have."""
+        return expected_runs(self.run, self.dataset)
+
+    @property
+    def models(self) -> list[ExpectedRun]:
+        """The runs of models and the oracle."""
+        return [run for run in self.runs if run.role != "ablation"]
+
+    @property
+    def variants(self) -> list[ExpectedRun]:
+        """The runs of the full model and its ablations.
+
+        Raises:
+            ParamsError: The data set has no ablations.
+        """
+        ablations = [run for run in self.runs if run.role == "ablation"]
+        if not ablations:
+            raise ParamsError(
+                f"{self.dataset!r} has no ablations: name it in `ablation_datasets` of params/run.yaml, and some in "
+                "`ablations`."
+            )
+        return [run for run in self.runs if run.model == self.settings.reference] + ablations
+
+    @property
+    def table_names(self) -> list[str]:
+        """Names of the tables this data set has."""
+        return [name for name in TABLES if self.has_ablations or not name.startswith("ablation")]
+
+    @property
+    def figure_names(self) -> list[str]:
+        """Names of the figures this data set has."""
+        return [name for name in FIGURES if self.has_ablations or not name.startswith("ablation")]
+
+    @property
+    def has_ablations(self) -> bool:
+        """Whether ablations are run on this data set."""
+        return any(run.role == "ablation" for run in self.runs)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """All numbers of a table.
+
+        Raises:
+            ParamsError: No table has this name.
+            DataError: A run that it needs is missing.
+        """
+        return _known(name, TABLES, "table")(self)
+
+    def figure(self, name: str) -> Figure:
+        """A figure, drawn.
+
+        Raises:
+            ParamsError: No figure has this name.
+            DataError: Something that it needs is missing.
+        """
+        return _known(name, FIGURES, "figure")(self)
+
+    def markdown(self, name: str) -> str:
+        """A table as a reader sees it, with its caption: for a notebook's `Markdown(...)`."""
+        return tables.to_markdown(self._cells(name, self.table(name), tables.MARKDOWN), self._caption(name))
+
+    def write_table(self, name: str) -> Path:
+        """Write a table as CSV, Markdown and LaTeX, and give the Markdown file."""
+        table = self.table(name)
+        target = paths.tables() / self.dataset / name
+        return tables.write(table, partial(self._cells, name, table), self._caption(name), target)
+
+    def write_figure(self, name: str) -> Path:
+        """Write a figure as PNG, and give its file."""
+        from motorec.reporting.figures import save
+
+        return save(self.figure(name), paths.figures() / self.dataset / f"{name}.png")
+
+    def write(self) -> list[Path]:
+        """Write every table and figure of the data set."""
+        return [self.write_table(name) for name in self.table_names] + [
+            self.write_figure(name) for name in self.figure_names
+        ]
+
+    def _cells(self, name: str, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+        if name.endswith("significance"):
+            return tables.significance_cells(table, {run.model: run.title for run in self.runs}, style)
+        columns = tables.columns_shown(table, self.settings.headline)
+        return tables.readable(table, columns, {self.dataset: self.title}, style)
+
+    def compare(self, runs: list[ExpectedRun]) -> pd.DataFrame:
+        """Test some models against the reference on the headline metrics."""
+        settings = self.settings
+        return compare(
+            load_per_user(runs),
+            settings.reference,
+            settings.headline,
+            alpha=settings.alpha,
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
+
+    def _caption(self, name: str) -> str:
+        return caption(name, self.title, self.settings, self.evaluation)
+
+
+def report(dataset: str) -> Report:
+    """The report of one data set, by name.
+
+    Raises:
+        ParamsError: There is no such data set, or a file in params/ is wrong.
+    """
+    run, settings, evaluation = load_run(), load_report(), load_evaluation(dataset)
+    known = [f"{name}@{k}" for name in PER_USER for k in evaluation.cutoffs]
+    for metric in settings.headline:
+        if metric not in known:
+            raise ParamsError(f"params/report.yaml: headline names {metric!r}. {nearest(metric, known)}")
+    models = run.closed_form + run.trained
+    if settings.reference not in models:
+        raise ParamsError(
+            f"params/report.yaml: reference is {settings.reference!r}, which params/run.yaml does not run. "
+            f"{nearest(settings.reference, models)}"
+        )
+    return Report(dataset, load_dataset(dataset).title, run, settings, evaluation)
+
+
+def caption(name: str, title: str, settings: ReportSettings, evaluation: EvaluationSettings) -> str:
+    """The sentence above a table."""
+    cold = evaluation.cold_below
+    tests = (
+        f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
+        f"{100 * (1 - settings.alpha):g}% bootstrap interval, Wilcoxon signed-rank p after Holm's correction over this "
+        "table, Cohen's d"
+    )
+    ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
+    captions = {
+        "overall": f"{title}, test, all targets: {SEEDS}; {MARKS}.",
+        "cold": f"{title}, test, cold targets (fewer than {cold} {ranked}",
+        "warm": f"{title}, test, warm targets ({cold} or more {ranked}",
+        "ablation": f"{title}, test, `{settings.reference}` and its ablations, all and cold targets: {SEEDS}; "
+        "Δ is the difference to the full model; best bold, second underlined.",
+        "significance": f"{title}, test: models against the reference, {tests}.",
+        "ablation_significance": f"{title}, test: ablations against the full model, {tests}.",
+    }
+    return captions[name]
+
+
+def _group(group: str, report: Report) -> pd.DataFrame:
+    return tables.group_table(load_metrics(report.models), group, report.settings.headline)
+
+
+def _ablation(report: Report) -> pd.DataFrame:
+    return tables.ablation_table(load_metrics(report.variants), report.settings.reference, report.settings.headline)
+
+
+TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
+    "overall": partial(_group, "all"),
+    "cold": partial(_group, "cold"),
+    "warm": partial(_group, "warm"),
+    "significance": lambda report: report.compare([run for run in report.models if run.role == "model"]),
+    "ablation": _ablation,
+    "ablation_significance": lambda report: report.compare(report.variants),
+}
+"""How each table is made. A new table is a line here and a caption."""
+
+
+def _accuracy(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    return figures.accuracy(load_metrics(report.models), report.settings.headline, {report.dataset: report.title})
+
+
+def _degree(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    metrics = load_metrics(report.models)
+    return figures.by_degree(metrics, report.settings.headline, report.title, report.evaluation.degree_edges)
+
+
+def _training(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    return figures.training(
+        load_history([run for run in report.models if run.model in report.run.trained]), report.title
+    )
+
+
+def _popularity(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    degrees = Dataset.load(paths.catalogue(report.dataset)).item_degrees()
+    return figures.popularity(degrees, report.evaluation.cold_below, report.title)
+
+
+def _ablation_figure(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    titles = {run.model: run.title for run in report.variants}
+    full = titles.pop(report.settings.reference)
+    return figures.ablation(report.compare(report.variants), titles, full, report.title, report.settings.alpha)
+
+
+FIGURES: dict[str, Callable[[Report], Figure]] = {
+    "accuracy": _accuracy,
+    "degree": _degree,
+    "training": _training,
+    "popularity": _popularity,
+    "ablation": _ablation_figure,
+}
+"""How each figure is made. A new figure is a line here and a function in `figures`."""
+
+
+def _known(name: str, pieces: dict[str, Piece], what: str) -> Piece:
+    if name not in pieces:
+        raise ParamsError(f"No {what} is called {name!r}. {nearest(name, pieces)}")
+    return pieces[name]

@@ -1,0 +1,125 @@
+"""The joint tables and figure over all data sets, and the results section of the README.
+
+Reads metrics files alone, which are in git: the opt-in data sets that `params/run.yaml` shows need no data here.
+`python -m motorec.reporting.summary` writes everything.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from motorec import paths
+from motorec.config import InterSettings, load_dataset, load_evaluation, load_features, load_report, load_run
+from motorec.errors import DataError
+from motorec.reporting import tables
+from motorec.reporting.report import MARKS, SEEDS, caption
+from motorec.reporting.runs import expected_runs, load_metrics
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+BUNDLED = {"text": "all-MiniLM-L6-v2", "image": "EfficientNet-Lite0"}
+
+
+def dataset_titles() -> dict[str, str]:
+    """Titles of all data sets in the joint tables, by name, in order: the default ones, then those shown."""
+    run = load_run()
+    return {name: load_dataset(name).title for name in dict.fromkeys((*run.datasets, *run.shown))}
+
+
+def joint_metrics() -> pd.DataFrame:
+    """The metrics of every expected run of every data set (see `runs.load_metrics`).
+
+    Raises:
+        DataError: A run is missing.
+    """
+    run = load_run()
+    return load_metrics([expected for name in dataset_titles() for expected in expected_runs(run, name)])
+
+
+def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The tables `overall`, `cold` and `ablation` over all data sets."""
+    settings = load_report()
+    return {
+        "overall": tables.group_table(metrics, "all", settings.headline),
+        "cold": tables.group_table(metrics, "cold", settings.headline),
+        "ablation": tables.ablation_table(metrics, settings.reference, settings.headline),
+    }
+
+
+def readme_section() -> str:
+    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+    settings, titles = load_report(), dataset_titles()
+    joint = joint_tables(joint_metrics())
+    overall, cold = joint["overall"], joint["cold"]
+    columns = {}
+    wide = overall[tables.KEYS].copy()
+    for group, table in (("all", overall), ("cold", cold)):
+        aligned = wide[["dataset", "model"]].merge(table, how="left", on=["dataset", "model"])
+        for metric in settings.headline:
+            for suffix in ("", "_sd"):
+                columns[f"{group}/{metric}{suffix}"] = aligned.get(f"{metric}{suffix}", float("nan"))
+    wide = wide.assign(**columns)
+    shown = [column for column in columns if not column.endswith("_sd")]
+    cold_below = load_evaluation().cold_below
+    text = (
+        f"Test, full ranking: {SEEDS}; {MARKS}. "
+        f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
+    )
+    figure = paths.shown(paths.figures() / "summary.png")
+    links = ", ".join(f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation"))
+    return "\n".join(
+        [
+            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text),
+            f"All metrics: {links}. {_encoders(titles)}",
+            "",
+            f"![Accuracy of every model on every data set, all and cold targets]({figure})",
+        ]
+    )
+
+
+def _encoders(titles: dict[str, str]) -> str:
+    """What made the features, so that nobody takes the bundled encoders for the paper's."""
+    made: dict[str, list[str]] = {}
+    for name, title in titles.items():
+        features = load_features(name)
+        text, image = (
+            BUNDLED[modality] if encoder == "bundled" else encoder
+            for modality, encoder in (("text", features.text.encoder), ("image", features.image.encoder))
+        )
+        ready = isinstance(load_dataset(name), InterSettings)
+        made.setdefault("as published" if ready else f"{text} (texts), {image} (pictures)", []).append(title)
+    told = "; ".join(f"{', '.join(names)}: {by}" for by, names in made.items()) if len(made) > 1 else next(iter(made))
+    return f"Features, where a data set has the modality: {told}; the paper used BGE and BEiT."
+
+
+def update_readme(path: Path) -> None:
+    """Put the results section between the markers of a README; the rest of the file stays as it is.
+
+    Raises:
+        DataError: The file has no such markers.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, found_begin, rest = text.partition(BEGIN)
+    _, found_end, after = rest.partition(END)
+    if not found_begin or not found_end:
+        raise DataError(f"{paths.shown(path)}: expected the lines {BEGIN} and {END}, in this order; add them.")
+    paths.write_whole(path, f"{before}{BEGIN}\n\n{readme_section()}\n\n{END}{after}")
+
+
+def main() -> None:
+    """Write the joint tables, the joint figure and the README's section."""
+    from motorec.reporting import figures
+
+    settings, titles, metrics = load_report(), dataset_titles(), joint_metrics()
+    for name, table in joint_tables(metrics).items():
+        columns = tables.columns_shown(table, settings.headline)
+        cells = partial(tables.readable, table, columns, titles)
+        tables.write(table, cells, caption(name, "All data sets", settings, load_evaluation()), paths.tables() / name)
+    figures.save(figures.accuracy(metrics, settings.headline, titles), paths.figures() / "summary.png")
+    update_readme(paths.root() / "README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+r"""The sparsely regularised RQ-VAE: one modality's features as codes and back (paper section 2).
+
+Per item :math:`i` with rarity weight :math:`w_i`,
+
+.. math:: L_i = w_i \left( \lVert f_i - D(z_q) \rVert^2 + \lVert sg(z_e) - z_q \rVert^2
+                + \beta \lVert z_e - sg(z_q) \rVert^2 + \gamma L_{sparse} \right).
+
+The paper leaves open what moves the codebooks; here it is the codebook loss of VQ-VAE, the second term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from motorec.config import Count, NotNegative, Positive, Settings, Share
+from motorec.tokenizer.quantizer import ResidualQuantizer
+from motorec.tokenizer.sparsity import soft_usage, sparsity_loss
+
+
+class TokenizerSettings(Settings):
+    """Settings of one modality's tokenizer and of its pretraining (`params/tokenize.yaml`)."""
+
+    quantize: bool = True  # False: a plain autoencoder, the ablation "without RQ-VAE"
+    codebook_size: Count = 128  # K
+    levels: Count = 3  # N_q
+    latent: Count = 64  # d; equals the models' embedding size
+    hidden: tuple[Count, ...] = (256,)  # widths of the encoder's hidden layers; the decoder mirrors them
+    input_dim: Count | None = 128  # principal components of the features that are encoded; None: all of them
+    commitment: NotNegative = 0.25  # beta
+    sparsity: NotNegative = 0.05  # gamma
+    rho: Annotated[float, Field(gt=0, lt=1)] | None = None  # target usage of a code; None: 1 / K
+    temperature: Positive = 0.1  # of the soft usage, in units of the mean distance
+    rarity: Literal["amplify", "literal", "off"] = "amplify"
+    init: Literal["kmeans", "random"] = "kmeans"
+    revive: bool = True
+    epochs: Count = 60
+    warmup: Share = 0.25  # share of the epochs before the codebooks are placed: the encoder has learned by then
+    batch_size: Count = 1024
+    learning_rate: Positive = 1e-3
+
+
+def mlp(widths: list[int], generator: torch.Generator) -> nn.Sequential:
+    """Linear layers with GELU between them, initialised from `generator` (Xavier uniform, zero bias)."""
+    layers: list[nn.Module] = []
+    for index, (inner, outer) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        linear = nn.utils.skip_init(nn.Linear, inner, outer)
+        nn.init.xavier_uniform_(linear.weight, generator=generator)
+        nn.init.zeros_(linear.bias)
+        layers += [linear, nn.GELU()] if index < len(widths) - 2 else [linear]
+    return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """What tokenizing rows gives.
+
+    Attributes:
+        latent: What the recommender uses, (n, d): :math:`z_q`, or :math:`z_e` where nothing is quantized.
+        codes: (n, levels); None where nothing is quantized.
+        per_item: Reconstruction, codebook and commitment loss of each row, (n,), before rarity weights.
+        sparsity: :math:`\\gamma L_{sparse}`, a scalar: it belongs to the batch, not to a row.
+    """
+
+    latent: Float[Tensor, "n d"]
+    codes: Int[Tensor, "n levels"] | None
+    per_item: Float[Tensor, " n"]
+    sparsity: Float[Tensor, ""]
+
+    def loss(self, weights: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """The weighted mean over rows of :math:`L_i`."""
+        return (weights * (self.per_item + self.sparsity)).mean()
+
+
+class RQVAE(nn.Module):
+    """Encoder, residual quantizer, decoder for one modality.
+
+    Features are centred, rotated to their principal components, cut to `input_dim` of them and scaled as a whole to
+    unit variance per component on average; the reconstruction target is the result. This is a fixed linear map: it
+    makes losses comparable between encoders and a step several times cheaper for wide features.
+    """
+
+    mean: Tensor
+    rotation: Tensor
+
+    def __init__(
+        self,
+        settings: TokenizerSettings,
+        features: Float[np.ndarray, "items features"],
+        present: Bool[np.ndarray, " items"],
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        mean, rotation = principal_components(features[present], settings.input_dim)
+        self.register_buffer("mean", torch.from_numpy(mean))
+        self.register_buffer("rotation", torch.from_numpy(rotation))
+        widths = [rotation.shape[1], *settings.hidden, settings.latent]
+        self.encoder = mlp(widths, generator)
+        self.decoder = mlp(widths[::-1], generator)
+        self.quantizer = (
+            ResidualQuantizer(settings.latent, settings.codebook_size, settings.levels, generator)
+            if settings.quantize
+            else None
+        )
+
+    def prepare(self, features: Float[np.ndarray, "n features"]) -> Float[Tensor, "n inputs"]:
+        """Map raw features to what the encoder reads and the decoder reconstructs."""
+        return (torch.from_numpy(features) - self.mean) @ self.rotation
+
+    def forward(self, inputs: Float[Tensor, "n inputs"]) -> Tokenized:
+        """Tokenize prepared rows; see `Tokenized`. Losses are means over dimensions, so that widths do not matter."""
+        z = self.encoder(inputs)
+        if self.quantizer is None:
+            error = (inputs - self.decoder(z)).square().mean(1)
+            return Tokenized(z, None, error, z.new_zeros(()))
+        quantized = self.quantizer(z)
+        error = (inputs - self.decoder(quantized.vectors)).square().mean(1)
+        fit = (quantized.codebook + self.settings.commitment * quantized.commitment) / z.shape[1]
+        sparsity = z.new_zeros(())
+        if self.settings.sparsity > 0:
+            usage = soft_usage(quantized.distances, self.settings.temperature)
+            sparsity = self.settings.sparsity * sparsity_loss(usage, self.settings.rho)
+        return Tokenized(quantized.vectors, quantized.codes, error + fit, sparsity)
+
+    @torch.no_grad()
+    def codes(self, inputs: Float[Tensor, "n inputs"]) -> Int[Tensor, "n levels"]:
+        """Semantic codes of prepared rows; the same for a row whatever else is in the batch.
+
+        Raises:
+            ValueError: This is the continuous ablation, which has no codes.
+        """
+        if self.quantizer is None:
+            raise ValueError("A tokenizer with quantize: false has no codes.")
+        return self.quantizer.codes(self.encoder(inputs))
+
+
+def principal_components(
+    rows: Float[np.ndarray, "n features"], keep: int | None
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, "features kept"]]:
+    """Mean of the rows, and the rotation to their first principal components, scaled to unit variance on average.
+
+    Signs are fixed (the largest entry of each component is positive), so that the result does not depend on the
+    solver's mood.
+    """
+    mean = rows.mean(0, dtype=np.float64)
+    covariance = np.cov(rows.astype(np.float64) - mean, rowvar=False, bias=True).reshape(rows.shape[1], -1)
+    values, vectors = np.linalg.eigh(covariance)
+    order = np.argsort(values)[::-1][: keep or None]
+    vectors = vectors[:, order]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
+    scale = np.sqrt(max(values[order].clip(min=0).mean(), 1e-12))
+    return mean.astype(np.float32), np.ascontiguousarray(vectors / scale, dtype=np.float32)

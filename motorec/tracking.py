@@ -1,0 +1,634 @@
+"""Everything MLflow: a view of the files that runs leave, made from these files alone.
+
+A run is a data set D, a model M and a seed S. MLflow is told what stands in
+
+    results/runs/D/M/S/metrics.json             every final metric
+    data/runs/D/M/S/history.csv                 every loss, and the validation metrics, by epoch
+    data/runs/D/M/S/settings.json               every parameter
+    data/runs/D/M/S/*.png                       figures
+    data/notebooks/04_train-D-M-S.ipynb         the executed notebook
+    data/timings/D/M/S.json                     seconds, memory, sizes
+
+and only the first must exist. A stage that DVC takes from its cache runs nothing, so nothing is logged while a model
+trains: `log_run` reads the files of a finished run, and `replay` (`make mlflow`) logs whatever runs the store lacks.
+The store can therefore be deleted at any time.
+
+An experiment is a data set. It holds one parent run per model (the means over its seeds) with a child per seed.
+
+Names in MLflow are the names in the files, with three rules: `recall@20` is called `recall_at_20`, since MLflow allows
+no `@` (`metric_name`, `file_key`); what is logged by epoch begins with `epoch/`, so that the validation curve and the
+final validation metric stay apart; what a run cost begins with `cost/`. A parent has means under the names of its
+children and standard deviations under `sd/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock
+
+from motorec import config, paths
+from motorec.errors import DataError
+from motorec.progress import progress
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+LAYOUT = 1  # raise it when this module logs something else, so that `replay` replaces the runs logged before
+ALL_SEEDS = "all"  # tag `seed` of a parent run
+HEADLINE = ("test/all/recall@20", "test/all/ndcg@20", "test/cold/recall@20", "test/cold/ndcg@20", "test/warm/recall@20")
+SHOWN = ("test/all", "test/cold", "test/warm", "epoch/valid/all", "epoch", "cost")  # sections of charts
+FOLDED = tuple(f"{kind}/{group}" for kind in ("valid", "sd/test", "sd/valid") for group in ("all", "cold", "warm"))
+
+
+# Ten colours that the colour-blind can tell apart (seaborn's `colorblind`), in the order of `params/run.yaml`.
+COLOURS = (
+    "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
+)  # fmt: skip
+
+
+def colour(model: str) -> str:
+    """The colour of a model in the UI's charts, the same for each of its runs and on every data set."""
+    run = config.load_run()
+    known = [*run.closed_form, *run.trained, "oracle", *run.ablations]
+    return COLOURS[known.index(model) % len(COLOURS)] if model in known else COLOURS[-1]
+
+
+def metric_name(key: str) -> str:
+    """What MLflow calls a key of `metrics.json`: `test/all/recall@20` becomes `test/all/recall_at_20`.
+
+    Raises:
+        DataError: The key holds `_at_` already, so that the name could not be turned back.
+    """
+    if "_at_" in key:
+        raise DataError(f"The metric {key!r} cannot be logged: `_at_` stands for `@` in MLflow. Give it another name.")
+    return key.replace("@", "_at_")
+
+
+def file_key(name: str) -> str:
+    """The inverse of `metric_name`."""
+    return name.replace("_at_", "@")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What one run left, read and checked.
+
+    Attributes:
+        dataset: The data set.
+        model: The model or ablation.
+        seed: The seed.
+        metrics: Final metrics by key; a metric without a value (`null`) is left out.
+        history: Column `epoch` and a column per loss or validation metric; empty for models that are not trained.
+        settings: What `settings.json` holds, empty where the file is missing.
+        timings: Seconds, memory and sizes, empty where the file is missing.
+        figures: Pictures.
+        notebook: The executed notebook, if it is there.
+        fingerprint: Hash of the names and the bytes of all these files.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    metrics: dict[str, float]
+    history: pd.DataFrame
+    settings: dict[str, Any]
+    timings: dict[str, Any]
+    figures: list[Path]
+    notebook: Path | None
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the model."""
+        return str(self.settings.get("title", self.model))
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training and evaluation, 0 where nobody measured them."""
+        return sum(float(self.timings.get(key) or 0.0) for key in ("seconds_train", "seconds_evaluate"))
+
+    @classmethod
+    def read(cls, dataset: str, model: str, seed: int) -> RunFiles:
+        """Read the files of a run.
+
+        Raises:
+            DataError: `metrics.json` is missing, or a file does not hold what it should.
+        """
+        data = paths.run_data(dataset, model, seed)
+        metrics = _metrics_file(dataset, model, seed)
+        history, settings = data / "history.csv", data / "settings.json"
+        timings = paths.timings() / dataset / model / f"{seed}.json"
+        notebook = paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb"
+        if not metrics.is_file():
+            raise DataError(
+                f"{paths.shown(metrics)} is missing: run `dvc repro`, or `dvc pull` where a remote holds the outputs."
+            )
+        figures = sorted(data.glob("*.png"))
+        return cls(
+            dataset=dataset,
+            model=model,
+            seed=seed,
+            metrics=_read_metrics(metrics),
+            history=_read_history(history),
+            settings=_read_json(settings) if settings.is_file() else {},
+            timings=_read_json(timings) if timings.is_file() else {},
+            figures=figures,
+            notebook=notebook if notebook.is_file() else None,
+            fingerprint=_fingerprint([metrics, history, settings, timings, notebook, *figures]),
+        )
+
+    def params(self) -> dict[str, str]:
+        """Every setting by dotted key: the model's own as in `params/ablations.yaml`, the others after their stage."""
+        stages = {
+            key: value for key, value in self.settings.items() if isinstance(value, Mapping) and key != "settings"
+        }
+        return dict(_flatten(config.merge(self.settings.get("settings", {}), stages)))
+
+    def tags(self) -> dict[str, str]:
+        """What the UI filters and groups by."""
+        return {
+            "dataset": self.dataset,
+            "model": self.model,
+            "seed": str(self.seed),
+            "title": self.title,
+            "kind": str(self.settings.get("kind", "unknown")),
+            "is_ablation": str(self.model in config.load_ablations()).lower(),
+            **{f"encoder_{modality}": str(name) for modality, name in self.settings.get("features", {}).items()},
+        }
+
+    def finals(self) -> dict[str, float]:
+        """Final metrics and costs, by their names in MLflow."""
+        costs = {f"cost/{key}": float(value) for key, value in self.timings.items() if isinstance(value, int | float)}
+        return {metric_name(key): value for key, value in (self.metrics | costs).items()}
+
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Values by epoch, by their names in MLflow."""
+        curves = {}
+        for column in self.history.columns.drop("epoch"):
+            known = self.history[["epoch", column]].dropna()
+            curves[metric_name(f"epoch/{column}")] = dict(
+                zip(known["epoch"].tolist(), known[column].tolist(), strict=True)
+            )
+        return curves
+
+
+def _metrics_file(dataset: str, model: str, seed: int) -> Path:
+    return paths.run_results(dataset, model, seed) / "metrics.json"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{paths.shown(path)}: not readable as JSON ({error}). Remove it and run its stage again."
+        ) from None
+    if not isinstance(values, dict):
+        raise DataError(f"{paths.shown(path)}: expected a JSON object, found {type(values).__name__}.")
+    return values
+
+
+def _read_metrics(path: Path) -> dict[str, float]:
+    values = _read_json(path)
+    for key, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise DataError(f"{paths.shown(path)}: {key!r} is {value!r}, expected a number or null.")
+    return {key: float(value) for key, value in values.items() if value is not None}
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    """Read `history.csv`; a missing or empty file is a model that was not trained."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return pd.DataFrame({"epoch": pd.Series(dtype="int64")})
+    try:
+        history = pd.read_csv(path, dtype={"epoch": "int64"})
+        if "epoch" not in history:
+            raise ValueError("it has no column `epoch`")
+        if history["epoch"].duplicated().any():
+            raise ValueError("an epoch stands in two rows")
+        return history.astype("float64").astype({"epoch": "int64"})
+    except ValueError as error:
+        raise DataError(
+            f"{paths.shown(path)}: {error}. Expected a row per epoch and a column of numbers per loss."
+        ) from None
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
+    for file in files:
+        if file.is_file():
+            digest.update(f"\n{paths.shown(file)} {file.stat().st_size}\n".encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings by dotted key; what is no text is written as JSON."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def folder() -> Path:
+    """Where the project's own store lives."""
+    return paths.root() / "data" / "mlflow"
+
+
+def tracking_uri() -> str:
+    """The store: `MLFLOW_TRACKING_URI` where it is set, else the project's own."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder() / 'mlflow.db'}"
+
+
+@contextmanager
+def store() -> Iterator[MlflowClient]:
+    """Open the store for one process at a time.
+
+    MLflow crashes when several processes meet a new database at once, and two seeds of one model share a parent run.
+    Runs are named by id everywhere: an `MLFLOW_RUN_ID` in the environment changes nothing.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported; so is the next
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # a new database tells of each of its migrations
+    from mlflow import MlflowClient
+
+    folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(folder() / ".lock"):
+        yield MlflowClient(tracking_uri())
+
+
+def server_command(port: int) -> list[str]:
+    """The command that serves the UI on this machine only."""
+    store_options = ["--backend-store-uri", tracking_uri(), "--artifacts-destination", str(folder() / "artifacts")]
+    return [sys.executable, "-m", "mlflow", "server", *store_options, "--workers", "1", "--port", str(port)]
+
+
+def _experiment(client: MlflowClient, dataset: str) -> str:
+    """The id of a data set's experiment, made and described where that has not been done yet."""
+    found = client.get_experiment_by_name(dataset)
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if found and found.tags.get("layout") == str(LAYOUT):
+        return str(found.experiment_id)
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder() / "artifacts" / dataset).as_uri()
+    experiment = str(found.experiment_id if found else client.create_experiment(dataset, artifact_location=own))
+    description = (
+        f"Every model of the pipeline on **{dataset}**: a run per model with the means over its seeds, and below it a "
+        f"run per seed with its losses by epoch, settings, figures and executed notebook."
+    )
+    views = {
+        "models": ("Models, means over seeds", f"tags.seed = '{ALL_SEEDS}'"),
+        "seeds": ("Every seed", f"tags.seed != '{ALL_SEEDS}'"),
+    }
+    links = [f"[{name}]({page(experiment, key)})" for key, (name, _) in views.items()]
+    tags = {
+        "dataset": dataset,
+        "layout": str(LAYOUT),
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": f"{description} Saved views: {', '.join(links)}.",
+        **{f"mlflow.sharedViewState.{key}": _view(name, search) for key, (name, search) in views.items()},
+    }
+    for key, value in tags.items():
+        client.set_experiment_tag(experiment, key, value)
+    return experiment
+
+
+def page(experiment: str, view: str) -> str:
+    """Where the UI shows a saved view."""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}"
+
+
+def _view(name: str, search: str) -> str:
+    """A saved view of the UI: which runs, in what order, with which columns and charts. The rest keeps its default."""
+    columns = [f"metrics.`{metric_name(key)}`" for key in HEADLINE]
+    state = {
+        "searchFilter": search,
+        "orderByKey": columns[0],
+        "orderByAsc": False,
+        "selectedColumns": [*columns, "tags.`title`", "tags.`is_ablation`"],
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": [_bar_chart(metric_name(key)) for key in HEADLINE],  # the UI adds the other metrics behind
+        "compareRunSections": [
+            {"uuid": section, "name": section, "display": section not in FOLDED, "isReordered": True, "deleted": False}
+            for section in (*SHOWN, *FOLDED)
+        ],
+        "isAccordionReordered": True,  # keeps this order of sections
+    }
+    return json.dumps({"name": name, "createdAt": 0, "state": json.dumps(state)})
+
+
+def _bar_chart(metric: str) -> dict[str, Any]:
+    """A chart as the UI describes it, in the section that the metric's name begins with."""
+    section, _, name = metric.rpartition("/")
+    return {
+        "type": "BAR",
+        "uuid": metric,
+        "metricKey": metric,
+        "displayName": name,
+        "metricSectionId": section,
+        "runsCountToCompare": 20,
+        "deleted": False,
+        "isGenerated": True,
+    }
+
+
+def log_run(dataset: str, model: str, seed: int) -> str:
+    """Make MLflow show what the files of a run say.
+
+    A run whose files have not changed is left alone; otherwise it replaces the one logged before. The model's parent
+    run follows.
+
+    Returns:
+        The id of the MLflow run.
+
+    Raises:
+        DataError: `metrics.json` is missing, or a file does not hold what it should.
+    """
+    files = RunFiles.read(dataset, model, seed)
+    with store() as client:
+        experiment = _experiment(client, dataset)
+        run_id, _ = _log_child(client, experiment, files)
+        _log_parent(client, experiment, model)
+    return run_id
+
+
+def _runs(client: MlflowClient, experiment: str, model: str) -> list[Run]:
+    """The runs of one model in the store, parent and children."""
+    found: list[Run] = []
+    page = None
+    while True:
+        batch = client.search_runs([experiment], f"tags.model = '{model}'", max_results=1000, page_token=page)
+        found.extend(batch)
+        page = batch.token
+        if not page:
+            return found
+
+
+def _log_child(client: MlflowClient, experiment: str, files: RunFiles) -> tuple[str, bool]:
+    """Log one run unless it is there.
+
+    Returns:
+        Its id, and whether it had to be logged.
+    """
+    old = [run for run in _runs(client, experiment, files.model) if run.data.tags.get("seed") == str(files.seed)]
+    for run in old:
+        if run.data.tags.get("fingerprint") == files.fingerprint:
+            return run.info.run_id, False
+    end = round(time.time() * 1000)
+    run_id = _create(
+        client,
+        experiment,
+        name=f"{files.model} · seed {files.seed}",
+        tags=files.tags() | {"mlflow.note.content": _note(files.title, files.dataset, [files.seed], files.metrics)},
+        params=files.params(),
+        finals=files.finals(),
+        curves=files.curves(),
+        start=end - round(files.seconds * 1000),
+        end=end,
+    )
+    for figure in files.figures:
+        client.log_artifact(run_id, figure, "figures")
+    if files.notebook:
+        client.log_artifact(run_id, files.notebook, "notebook")
+        client.log_text(run_id, _html(files.notebook), f"notebook/{files.notebook.stem}.html")
+    # The fingerprint comes last: a run that was cut short has none, and is replaced next time.
+    _finish(client, run_id, files.fingerprint, end)
+    for run in old:
+        client.delete_run(run.info.run_id)
+    return run_id, True
+
+
+def _log_parent(client: MlflowClient, experiment: str, model: str) -> None:
+    """Make a model's parent run from its children in the store, unless it is up to date.
+
+    MLflow's parameters cannot change and its metrics only grow, so a parent is made anew and its children move to it.
+    """
+    runs = _runs(client, experiment, model)
+    old = [run for run in runs if run.data.tags.get("seed") == ALL_SEEDS]
+    children = [run for run in runs if run.data.tags.get("seed") != ALL_SEEDS and "fingerprint" in run.data.tags]
+    children.sort(key=lambda run: int(run.data.tags["seed"]))
+    parts = [f"{run.info.run_id} {run.data.tags['fingerprint']}" for run in children]
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if any(run.data.tags.get("fingerprint") == fingerprint for run in old):
+        return
+    seeds = [int(run.data.tags["seed"]) for run in children]
+    finals = pd.DataFrame([_without_curves(run.data.metrics) for run in children]).dropna(axis="columns")
+    mean = {str(name): float(value) for name, value in finals.mean().items()}
+    sd = {str(name): float(value) for name, value in finals.std(ddof=1).items()} if len(children) > 1 else {}
+    tags = _common([run.data.tags for run in children])
+    tags = {key: value for key, value in tags.items() if not key.startswith("mlflow.") and key != "fingerprint"}
+    note = _note(
+        tags["title"],
+        tags["dataset"],
+        seeds,
+        {file_key(name): value for name, value in mean.items()},
+        {file_key(name): value for name, value in sd.items()},
+    )
+    end = max(run.info.end_time for run in children)
+    run_id = _create(
+        client,
+        experiment,
+        name=model,
+        tags=tags | {"seed": ALL_SEEDS, "seeds": ", ".join(map(str, seeds)), "mlflow.note.content": note},
+        params=_common([run.data.params for run in children]),
+        finals=mean | {f"sd/{name}": value for name, value in sd.items()} | {"seeds": float(len(children))},
+        curves=_mean_curves(client, children),
+        start=min(run.info.start_time for run in children),
+        end=end,
+    )
+    for run in children:
+        client.set_tag(run.info.run_id, "mlflow.parentRunId", run_id)
+    _finish(client, run_id, fingerprint, end)
+    for run in old:
+        client.delete_run(run.info.run_id)
+
+
+def _without_curves(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
+
+
+def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The entries that all mappings share."""
+    first, *others = mappings
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+
+def _mean_curves(client: MlflowClient, children: Sequence[Run]) -> dict[str, dict[int, float]]:
+    """Means over the seeds, for as many epochs as every seed has: a seed that stops early must not bend the curve."""
+    names = sorted(set.intersection(*({n for n in run.data.metrics if n.startswith("epoch/")} for run in children)))
+    curves = {}
+    for name in names:
+        histories = [client.get_metric_history(run.info.run_id, name) for run in children]
+        table = pd.concat([pd.Series({point.step: point.value for point in h}) for h in histories], axis=1).dropna()
+        curves[name] = {int(str(step)): float(value) for step, value in table.mean(axis=1).items()}
+    return curves
+
+
+def _create(
+    client: MlflowClient,
+    experiment: str,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    finals: Mapping[str, float],
+    curves: Mapping[str, Mapping[int, float]],
+    start: int,
+    end: int,
+) -> str:
+    """Make a run with everything but its artifacts. Times are milliseconds since 1970."""
+    from mlflow.entities import Metric, Param
+
+    shown = {
+        "mlflow.source.type": "NOTEBOOK",
+        "mlflow.source.name": "notebooks/04_train.ipynb",
+        "mlflow.runColor": colour(tags["model"]),
+    }
+    run_id = str(client.create_run(experiment, start_time=start, tags=shown | dict(tags), run_name=name).info.run_id)
+    # The files tell when an epoch was, not at what time: epochs are spread evenly over the run's time.
+    last = max((step for curve in curves.values() for step in curve), default=0) or 1
+    points = [
+        Metric(key, value, start + (end - start) * step // last, step)
+        for key, curve in curves.items()
+        for step, value in curve.items()
+    ]
+    points += [Metric(key, value, end, 0) for key, value in finals.items()]
+    for chunk in _chunks(points, 1000):  # the most that MLflow takes at once
+        client.log_batch(run_id, metrics=chunk)
+    for chunk in _chunks([Param(key, value) for key, value in sorted(params.items())], 100):
+        client.log_batch(run_id, params=chunk)
+    return run_id
+
+
+def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _finish(client: MlflowClient, run_id: str, fingerprint: str, end: int) -> None:
+    client.set_tag(run_id, "fingerprint", fingerprint)
+    client.set_terminated(run_id, "FINISHED", end_time=end)
+
+
+def _note(
+    title: str,
+    dataset: str,
+    seeds: Sequence[int],
+    metrics: Mapping[str, float],
+    sd: Mapping[str, float] | None = None,
+) -> str:
+    """A run's description in Markdown: what it is, and its test metrics as a table with a column per group of items."""
+    several = f"the mean over seeds {', '.join(map(str, seeds))}, with the standard deviation"
+    about = f"**{title}** on **{dataset}**, {several if len(seeds) > 1 else f'seed {seeds[0]}'}."
+    cells: dict[str, dict[str, str]] = {}
+    for key, value in metrics.items():
+        split, _, rest = key.partition("/")
+        group, _, metric = rest.partition("/")
+        if split == "test" and metric:
+            spread = f" ± {sd[key]:.4f}" if sd and key in sd else ""
+            cells.setdefault(metric, {})[group] = f"{value:.0f}" if metric == "users" else f"{value:.4f}{spread}"
+    if not cells:
+        return about
+    groups = list(dict.fromkeys(group for row in cells.values() for group in row))
+    lines = ["| test | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
+    lines += [
+        f"| {metric} | " + " | ".join(row.get(group, "") for group in groups) + " |" for metric, row in cells.items()
+    ]
+    return about + "\n\n" + "\n".join(lines)
+
+
+@cache
+def _exporter() -> Any:
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter()
+
+
+def _html(notebook: Path) -> str:
+    """An executed notebook as a page that the UI can show: it lists an .ipynb, but draws none."""
+    return str(_exporter().from_filename(str(notebook))[0])
+
+
+@dataclass
+class Summary:
+    """What a replay found, each run as dataset/model/seed."""
+
+    logged: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"{_count(self.logged)} logged, {len(self.there)} already there"
+        if not self.missing:
+            return text + "."
+        named = ", ".join(self.missing[:5]) + (", ..." if len(self.missing) > 5 else "")
+        return f"{text}, {len(self.missing)} with no files yet: {named}."
+
+
+def _count(runs: Sequence[str]) -> str:
+    return f"{len(runs)} run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def replay() -> Summary:
+    """Log every expected run that has files but is not in the store as they say.
+
+    Raises:
+        DataError: A file of a run does not hold what it should.
+    """
+    from motorec.reporting.runs import expected_runs  # brings torch, which logging a run can do without
+
+    summary = Summary()
+    by_model: dict[tuple[str, str], list[int]] = {}
+    asked = config.load_run()
+    for run in (run for name in dict.fromkeys(asked.datasets + asked.shown) for run in expected_runs(asked, name)):
+        if _metrics_file(run.dataset, run.model, run.seed).is_file():
+            by_model.setdefault((run.dataset, run.model), []).append(run.seed)
+        else:
+            summary.missing.append(f"{run.dataset}/{run.model}/{run.seed}")
+    for (dataset, model), seeds in progress(by_model.items(), "MLflow"):
+        with store() as client:
+            experiment = _experiment(client, dataset)
+            for seed in seeds:
+                _, new = _log_child(client, experiment, RunFiles.read(dataset, model, seed))
+                (summary.logged if new else summary.there).append(f"{dataset}/{model}/{seed}")
+            _log_parent(client, experiment, model)
+    return summary
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m motorec.tracking` replays; with `ui` it serves MLflow's UI."""
+    parser = argparse.ArgumentParser(prog="python -m motorec.tracking", description=main.__doc__)
+    parser.add_argument("what", nargs="?", choices=["replay", "ui"], default="replay")
+    parser.add_argument("--port", type=int, default=5000, help="of the UI (default: 5000)")
+    chosen = parser.parse_args(arguments)
+    if chosen.what == "replay":
+        print(replay())
+        return
+    if tracking_uri().startswith("http"):
+        print(f"MLflow is at {tracking_uri()}, as MLFLOW_TRACKING_URI says.")
+        return
+    address = f"http://127.0.0.1:{chosen.port}/"
+    print(f"MLflow: {address} (end it with Ctrl-C). Models side by side:", flush=True)
+    with store() as client:  # makes the database where there is none
+        for experiment in client.search_experiments(filter_string="tags.dataset LIKE '%'"):
+            print(f"  {experiment.name}: {address}{page(experiment.experiment_id, 'models')}", flush=True)
+    command = server_command(chosen.port)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

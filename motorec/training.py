@@ -1,0 +1,248 @@
+"""The one training loop: shuffled triples, Adam, early stopping on validation, checkpoints that a killed run resumes.
+
+Every epoch draws from generators of its own, so a resumed run needs no random state and ends in the same bytes as one
+that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from scipy import sparse
+
+from motorec import paths, seeding
+from motorec.config import TrainingSettings
+from motorec.errors import MotorecError
+from motorec.models.base import TrainedRecommender
+from motorec.progress import progress
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training went.
+
+    Attributes:
+        history: One row per epoch: `epoch`, `loss`, each term of it, and `valid` where it was measured.
+        best_epoch: The epoch whose weights were kept.
+        seconds: Wall-clock time of the epochs of this process, validation excluded; never part of a result.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    seconds: float
+
+
+class Triples:
+    """Training pairs in a new order every epoch, each with an item that the user has not taken in training."""
+
+    def __init__(self, train: sparse.csr_matrix, batch_size: int, seed: int, purpose: str) -> None:
+        pairs = train.tocoo()
+        self._users, self._items = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
+        self._n_items = train.shape[1]
+        self._taken = np.sort(self._users * self._n_items + self._items)
+        if (np.asarray(train.sum(1)) >= self._n_items).any():
+            raise MotorecError("A user has taken every item in training, so there is no other item to compare with.")
+        self._batch_size, self._seed, self._purpose = batch_size, seed, purpose
+
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Batches of (users, positives, negatives) of one epoch; the same for the same number."""
+        generator = seeding.numpy_generator(self._seed, self._purpose, "triples", str(number))
+        order = generator.permutation(len(self._users))
+        users, positives = self._users[order], self._items[order]
+        negatives = self._negatives(users, generator)
+        for start in range(0, len(order), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            yield (
+                torch.from_numpy(users[part]),
+                torch.from_numpy(positives[part]),
+                torch.from_numpy(negatives[part]),
+            )
+
+    def _negatives(
+        self, users: Int[np.ndarray, " pairs"], generator: np.random.Generator
+    ) -> Int[np.ndarray, " pairs"]:
+        """A uniformly drawn item per user, drawn again where the user has it."""
+        drawn = generator.integers(self._n_items, size=len(users))
+        while True:
+            keys = users * self._n_items + drawn
+            place = np.searchsorted(self._taken, keys).clip(max=len(self._taken) - 1)
+            again = self._taken[place] == keys
+            if not again.any():
+                return drawn
+            drawn[again] = generator.integers(self._n_items, size=int(again.sum()))
+
+
+def train(
+    model: TrainedRecommender,
+    interactions: sparse.csr_matrix,
+    settings: TrainingSettings,
+    validate: Callable[[], float],
+    *,
+    seed: int,
+    label: str,
+    scratch: Path,
+    fingerprint: str,
+) -> Fit:
+    """Train until validation stops improving, and leave the model with the weights of its best epoch, frozen.
+
+    Args:
+        model: Trained in place.
+        interactions: Training interactions, (users, items).
+        settings: Epochs, batch size, learning rate, patience.
+        validate: Measures the frozen model on validation; larger is better.
+        seed: The run's seed.
+        label: What to call the run in progress and errors, for instance "garments/bpr/1".
+        scratch: Folder for the checkpoint of an unfinished run; removed at the end.
+        fingerprint: Says what the run is made of; a checkpoint of something else is not resumed.
+
+    Raises:
+        MotorecError: The loss is no longer a finite number.
+    """
+    torch.use_deterministic_algorithms(True)
+    triples = Triples(interactions, settings.batch_size, seed, label)
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    state = _State(model, optimiser, scratch / "checkpoint.pt", fingerprint)
+    started = time.perf_counter()
+    validating = 0.0
+    bar = progress(range(state.epoch + 1, settings.epochs + 1), label, total=settings.epochs, start=state.epoch)
+    for epoch in bar:
+        if state.finished(settings.patience):
+            break
+        row = {"epoch": epoch, **_one_epoch(model, optimiser, triples, epoch, seed, label, settings)}
+        if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
+            before = time.perf_counter()
+            model.freeze()
+            row["valid"] = validate()
+            state.judge(epoch, row["valid"])
+            bar.set_postfix_str(f"validation {row['valid']:.4f}, best {state.best:.4f}")
+            validating += time.perf_counter() - before
+        state.epoch = epoch
+        state.rows.append(row)
+        if epoch % settings.checkpoint_every == 0:
+            state.save()
+    bar.close()
+    seconds = time.perf_counter() - started - validating
+    model.load_state_dict(state.best_weights)
+    model.freeze()
+    shutil.rmtree(scratch, ignore_errors=True)
+    columns = ["epoch", *[name for name in state.rows[0] if name not in ("epoch", "valid")], "valid"]
+    return Fit(pd.DataFrame(state.rows, columns=columns), state.best_epoch, seconds)
+
+
+def _one_epoch(
+    model: TrainedRecommender,
+    optimiser: torch.optim.Optimizer,
+    triples: Triples,
+    epoch: int,
+    seed: int,
+    label: str,
+    settings: TrainingSettings,
+) -> dict[str, float]:
+    """One pass over the pairs; the mean of every term of the loss, weighted by batch size."""
+    model.train()
+    model.start_epoch(seeding.torch_generator(seed, label, "augmentation", str(epoch)))
+    sums: dict[str, float] = {}
+    count = 0
+    for users, positives, negatives in triples.epoch(epoch):
+        terms = model.losses(users, positives, negatives)
+        loss = torch.stack(list(terms.values())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        for name, value in {"loss": loss, **terms}.items():
+            sums[name] = sums.get(name, 0.0) + value.item() * len(users)
+        count += len(users)
+    bad = [name for name, total in sums.items() if not math.isfinite(total)]
+    if bad:
+        terms_said = ", ".join(name for name in bad if name != "loss") or "loss"
+        raise MotorecError(
+            f"{label}: {terms_said} is not a finite number in epoch {epoch}. Lower learning_rate (now "
+            f"{settings.learning_rate}) or the weight of that term in the model's file in params/models/."
+        )
+    return {name: total / count for name, total in sums.items()}
+
+
+class _State:
+    """What an unfinished run must remember: weights, the optimiser, the best so far, the losses."""
+
+    def __init__(
+        self, model: TrainedRecommender, optimiser: torch.optim.Optimizer, file: Path, fingerprint: str
+    ) -> None:
+        self._model, self._optimiser, self._file, self._fingerprint = model, optimiser, file, fingerprint
+        self.epoch = 0
+        self.rows: list[dict[str, Any]] = []
+        self.best, self.best_epoch = -math.inf, 0
+        self.best_weights: dict[str, torch.Tensor] = self._copy()
+        self._judged_since_best = 0
+        if file.is_file():
+            self._resume()
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+
+    def judge(self, epoch: int, value: float) -> None:
+        """Compare a validation with the best so far."""
+        if value > self.best:
+            self.best, self.best_epoch, self._judged_since_best = value, epoch, 0
+            self.best_weights = self._copy()
+        else:
+            self._judged_since_best += 1
+
+    def finished(self, patience: int) -> bool:
+        """Whether validation has not improved for `patience` looks."""
+        return self._judged_since_best >= patience
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        torch.save(
+            {
+                "fingerprint": self._fingerprint,
+                "epoch": self.epoch,
+                "rows": self.rows,
+                "best": (self.best, self.best_epoch, self._judged_since_best),
+                "best_weights": self.best_weights,
+                "weights": self._model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+            },
+            part,
+        )
+        part.replace(self._file)
+
+    def _resume(self) -> None:
+        saved = torch.load(self._file, weights_only=True)
+        if saved["fingerprint"] != self._fingerprint:
+            return
+        self.epoch, self.rows = saved["epoch"], saved["rows"]
+        self.best, self.best_epoch, self._judged_since_best = saved["best"]
+        self.best_weights = saved["best_weights"]
+        self._model.load_state_dict(saved["weights"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+
+
+def fingerprint(*parts: bytes | str) -> str:
+    """A hash of what a run is made of, this package's own code included: a checkpoint of other code is stale."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    code = [file.read_bytes() for file in sorted(package.rglob("*.py"))]
+    for part in [*parts, *code]:
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def checkpoint_folder(dataset: str, model: str, seed: int) -> Path:
+    """Where an unfinished run keeps its checkpoint."""
+    return paths.checkpoints("train", dataset, model, seed)

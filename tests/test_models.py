@@ -1,0 +1,259 @@
+"""Each model finds what was planted; a cold item gets no help from held-out data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import planted_dataset, planted_features, planted_inputs
+from scipy import sparse
+
+from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_ablations, load_model
+from motorec.data import Dataset
+from motorec.errors import DataError, ParamsError
+from motorec.evaluation import evaluate, validate
+from motorec.models import Inputs, Recommender, TrainedRecommender, build
+from motorec.models.fusion import HybridFusion, SumFusion
+from motorec.models.itemknn import ItemKNN, nearest_only
+from motorec.models.losses import bpr_loss, info_nce, squared_norm
+from motorec.models.motorec import MoToRec
+from motorec.models.popularity import Popularity
+from motorec.training import train
+
+EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
+TRAINING = TrainingSettings(
+    epochs=20, batch_size=512, learning_rate=0.02, evaluate_every=5, patience=8, metric="all/recall@5", checkpoint_every=100
+)
+TINY_TOKENIZER = {"codebook_size": 4, "levels": 2, "latent": 16, "hidden": [16], "input_dim": None, "epochs": 30}
+
+
+def choice(name: str, kind: str | None = None, **settings: Any) -> ModelChoice:
+    return ModelChoice(name=name, title=name, kind=kind or name, settings=settings, training=TRAINING)
+
+
+def fitted(model: ModelChoice, dataset: Dataset, inputs: Inputs, scratch: Path) -> Recommender:
+    made = build(model, inputs)
+    if isinstance(made, TrainedRecommender):
+        train(
+            made,
+            inputs.train,
+            model.training,
+            lambda: validate(made.score, dataset, model.training.metric, EVALUATION),
+            seed=inputs.seed,
+            label=f"planted/{model.name}",
+            scratch=scratch,
+            fingerprint="",
+        )
+    return made
+
+
+def motorec(**settings: Any) -> ModelChoice:
+    tokenizer = TINY_TOKENIZER | settings.pop("tokenizer", {})
+    return choice("motorec", dim=16, tokenizer=tokenizer, **settings)
+
+
+PERSONAL = [
+    choice("itemknn", neighbours=20, shrink=0.0),
+    choice("bpr", dim=16),
+    choice("lightgcn", dim=16, layers=2),
+    motorec(),
+    motorec(fusion="sum", content_users="learned", contrastive=0.0, tokenizer={"quantize": False}),
+]
+
+
+@pytest.mark.parametrize("model", PERSONAL, ids=["itemknn", "bpr", "lightgcn", "motorec", "motorec-bare"])
+def test_finds_the_users_group(model: ModelChoice, project: Path) -> None:
+    dataset = planted_dataset()
+    inputs = planted_inputs(dataset)
+    made = fitted(model, dataset, inputs, project / "scratch")
+    scores = made.score(np.arange(dataset.n_users))
+    own = dataset.items["group"].astype(int).to_numpy()[None] == (np.arange(dataset.n_users) % 4)[:, None]
+    warm = inputs.degrees > 0
+    best = scores[:, torch.from_numpy(warm)].topk(5).indices.numpy()
+    found = np.take_along_axis(own[:, warm], best, axis=1).mean()
+    # By chance a quarter of a list is of the user's group.
+    assert found > 0.9
+
+
+def test_popularity_ranks_by_training_degree() -> None:
+    train_matrix = sparse.csr_matrix(np.array([[1, 1, 0], [0, 1, 0]], dtype=np.float32))
+    scores = Popularity(Popularity.Settings(), Inputs("tiny", 1, train_matrix)).score(np.array([1, 0]))
+    assert scores.tolist() == [[1.0, 2.0, 0.0], [1.0, 2.0, 0.0]]
+
+
+def test_itemknn_by_hand() -> None:
+    matrix = sparse.csr_matrix(np.array([[1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=np.float32))
+    model = ItemKNN(ItemKNN.Settings(neighbours=2, shrink=1.0), Inputs("tiny", 1, matrix))
+    # Items 0 and 1 share two users of two each: 2 / (2 + 1). Items 0 and 2 share one: 1 / (2 + 1).
+    np.testing.assert_allclose(model.score(np.array([2]))[0], [1 / 3, 1 / 3, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(model.score(np.array([0]))[0], [2 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
+def test_nearest_only_keeps_the_largest_of_each_row() -> None:
+    matrix = sparse.csr_matrix(np.array([[0, 3, 1, 2], [5, 0, 5, 5]], dtype=np.float32))
+    assert nearest_only(matrix, 2).toarray().tolist() == [[0, 3, 0, 2], [5, 0, 5, 0]]
+
+
+def test_losses_by_hand() -> None:
+    assert bpr_loss(torch.tensor([0.0]), torch.tensor([0.0])).item() == pytest.approx(np.log(2))
+    assert bpr_loss(torch.tensor([9.0]), torch.tensor([0.0])).item() == pytest.approx(np.log1p(np.exp(-9)), rel=1e-4)
+    views = torch.eye(2)
+    # Each node's own view has cosine 1, the other's 0.
+    assert info_nce(views, views, 1.0).item() == pytest.approx(np.log(1 + np.exp(-1)))
+    assert squared_norm(torch.tensor([[3.0], [1.0]]), torch.tensor([[0.0], [2.0]])).item() == pytest.approx(14 / 4)
+
+
+class TestCold:
+    def test_an_item_nobody_has_is_found_by_its_tokens(self, project: Path) -> None:
+        dataset = planted_dataset()
+        found = {}
+        for model in (motorec(), choice("lightgcn", dim=16, layers=2)):
+            made = fitted(model, dataset, planted_inputs(dataset), project / "scratch")
+            new = np.flatnonzero(dataset.item_degrees() == 0)
+            best = new[made.score(np.arange(dataset.n_users))[:, new].argmax(1).numpy()]
+            found[model.name] = (best % 4 == np.arange(dataset.n_users) % 4).mean()
+        # Of the four new items, one is of the user's group.
+        assert found["motorec"] > 0.9
+        assert found["lightgcn"] < 0.6
+
+    @pytest.mark.parametrize("model", PERSONAL, ids=["itemknn", "bpr", "lightgcn", "motorec", "motorec-bare"])
+    def test_held_out_data_change_nothing_before_evaluation(self, model: ModelChoice, project: Path) -> None:
+        """Other test interactions, and validation ones beyond the choice of the epoch, leave every score as it was."""
+        dataset = planted_dataset()
+        moved = dataset.interactions.copy()
+        held_out = moved["split"] != "train"
+        moved.loc[held_out, "item"] = 59 - moved.loc[held_out, "item"].to_numpy()
+        fixed = model.model_copy(update={"training": TRAINING.model_copy(update={"epochs": 3, "evaluate_every": 3})})
+        scores = []
+        for version in (dataset, dataclasses.replace(dataset, interactions=moved)):
+            made = fitted(fixed, version, planted_inputs(version), project / "scratch")
+            scores.append(made.score(np.arange(version.n_users)))
+        assert torch.equal(*scores)
+
+    def test_degree_and_graph_of_a_cold_item_come_from_training_only(self) -> None:
+        dataset = planted_dataset()
+        inputs = planted_inputs(dataset)
+        new = np.flatnonzero(inputs.degrees == 0)
+        assert len(new) == 4
+        assert np.isin(new, dataset.interactions.query("split == 'test'")["item"]).all()
+        made = build(motorec(), inputs)
+        assert isinstance(made, MoToRec)
+        assert (made.graph.to_items.to_dense()[new] == 0).all()
+        assert (made.rarity.numpy()[new] == made.rarity.numpy().max()).all()
+
+
+class TestMoToRec:
+    def test_every_ablation_of_params_builds_and_trains_a_step(self, project: Path) -> None:
+        dataset = planted_dataset()
+        inputs = planted_inputs(dataset)
+        for name in load_ablations():
+            resolved = load_model(name, "planted")
+            small = resolved.settings | {
+                "dim": 16,
+                "tokenizer": TINY_TOKENIZER | {"epochs": 2} | resolved.settings["tokenizer"],
+            }
+            made = build(resolved.model_copy(update={"settings": small}), inputs)
+            assert isinstance(made, MoToRec)
+            terms = made.losses(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))
+            assert ("infonce" in terms) == (name != "motorec-no-contrastive")
+            assert isinstance(made.fusion, SumFusion) == (name == "motorec-no-hybrid")
+            torch.stack(list(terms.values())).sum().backward()
+            encoder = made.channels[0].tokenizer.encoder[0]
+            assert encoder.weight.grad.abs().sum() > 0
+
+    @pytest.mark.parametrize("modalities", [("text",), ("image",), ("audio", "image", "text")])
+    def test_any_number_of_modalities(self, modalities: tuple[str, ...], project: Path) -> None:
+        dataset = planted_dataset()
+        made = build(motorec(), planted_inputs(dataset, modalities))
+        assert isinstance(made, MoToRec)
+        made.freeze()
+        assert made.score(np.array([0, 5])).shape == (2, dataset.n_items)
+
+    def test_no_modality_is_an_error(self, project: Path) -> None:
+        with pytest.raises(DataError, match="needs a text or a picture"):
+            build(motorec(), planted_inputs(planted_dataset(), ()))
+
+    def test_latent_must_equal_dim(self, project: Path) -> None:
+        with pytest.raises(ParamsError, match="latent is 8, but the model's dim is 16"):
+            build(motorec(tokenizer={"latent": 8}), planted_inputs(planted_dataset()))
+
+    def test_an_item_without_a_picture_lives_on_its_text(self, project: Path) -> None:
+        dataset = planted_dataset()
+        features = planted_features(dataset)
+        image = features["image"]
+        present = image.present.copy()
+        present[:10] = False
+        matrix = image.matrix.copy()
+        matrix[:10] = 0
+        features["image"] = dataclasses.replace(image, matrix=matrix, present=present)
+        made = build(motorec(), dataclasses.replace(planted_inputs(dataset), features=features))
+        assert isinstance(made, MoToRec)
+        items, _ = made.channels[0]()
+        assert (items[:10] == 0).all()
+        assert (items[10:].abs().sum(1) > 0).all()
+        made.freeze()
+        assert torch.isfinite(made.score(np.arange(4))).all()
+
+    def test_tokenizer_loss_counts_only_the_batchs_items_by_rarity(self, project: Path) -> None:
+        made = build(motorec(), planted_inputs(planted_dataset()))
+        assert isinstance(made, MoToRec)
+        channel = made.channels[0]
+        _, result = channel()
+        rows = torch.tensor([3, 7])
+        by_hand = (made.rarity[rows] * (result.per_item[rows] + result.sparsity)).mean()
+        torch.testing.assert_close(channel.loss(result, rows, made.rarity), by_hand)
+
+
+class TestFusion:
+    def fusion(self, alpha: float) -> HybridFusion:
+        return HybridFusion(4, 2, alpha, torch.Generator().manual_seed(0))
+
+    def test_attention_skips_a_missing_modality(self) -> None:
+        content = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
+        present = torch.tensor([[True, False, False], [True, True, False]])
+        weights = self.fusion(0.5).attention(content, present)
+        torch.testing.assert_close(weights.sum(0), torch.ones(3))
+        assert weights[:, 1].tolist() == [0.0, 1.0]
+
+    def test_equation_by_hand(self) -> None:
+        made = self.fusion(0.3)
+        generator = torch.Generator().manual_seed(1)
+        collaborative, content = torch.randn(5, 4, generator=generator), torch.randn(2, 5, 4, generator=generator)
+        everything = torch.ones(2, 5, dtype=torch.bool)
+        weights = made.attention(content, everything)
+        mixed = 0.3 * made.project(torch.cat([content[0], content[1]], 1)) + 0.7 * (
+            weights[0, :, None] * content[0] + weights[1, :, None] * content[1]
+        )
+        gate = torch.sigmoid(made.gate(torch.cat([mixed, collaborative], 1)))
+        torch.testing.assert_close(made(collaborative, content, everything), mixed + gate * collaborative)
+
+    def test_sum_is_a_mean_over_what_is_there(self) -> None:
+        content = torch.tensor([[[2.0]], [[0.0]]])
+        one = SumFusion()(torch.tensor([[10.0]]), content, torch.tensor([[True], [False]]))
+        two = SumFusion()(torch.tensor([[10.0]]), content, torch.tensor([[True], [True]]))
+        assert (one.item(), two.item()) == (12.0, 11.0)
+
+
+def test_the_oracle_is_the_truth_and_needs_one() -> None:
+    dataset = planted_dataset()
+    truth = np.random.default_rng(0).random((dataset.n_users, dataset.n_items)).astype(np.float32)
+    inputs = dataclasses.replace(planted_inputs(dataset), truth=truth)
+    scores = build(choice("oracle"), inputs).score(np.array([3]))
+    np.testing.assert_array_equal(scores[0].numpy(), truth[3])
+    with pytest.raises(DataError, match="no true preferences"):
+        build(choice("oracle"), planted_inputs(dataset))
+
+
+def test_a_model_knows_its_kind() -> None:
+    with pytest.raises(ParamsError, match="Did you mean 'lightgcn'"):
+        build(choice("lightgnc"), planted_inputs(planted_dataset()))
+
+
+def test_evaluation_of_a_trained_model_beats_chance(project: Path) -> None:
+    dataset = planted_dataset()
+    made = fitted(choice("bpr", dim=16), dataset, planted_inputs(dataset), project / "scratch")
+    assert evaluate(made.score, dataset, "test", EVALUATION).means["test/all/recall@5"] > 2 * 5 / 60

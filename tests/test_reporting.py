@@ -1,0 +1,351 @@
+"""Reports from fabricated runs: the right numbers, marks and bytes, and clear errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from motorec import paths
+from motorec.config import EvaluationSettings, load_run
+from motorec.data.dataset import Dataset
+from motorec.errors import DataError, ParamsError
+from motorec.evaluation.evaluate import bucket_names
+from motorec.reporting import report, summary, tables
+from motorec.reporting.runs import expected_runs, load_metrics
+
+ROOT = Path(__file__).parent.parent
+LEVEL = {"popularity": 0.05, "itemknn": 0.08, "bpr": 0.10, "lightgcn": 0.12, "motorec": 0.14, "oracle": 0.30}
+METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate", "precision") for k in (10, 20)]
+USERS = 60
+
+
+def fabricate(dataset: str) -> None:
+    """Runs of everything that params/run.yaml asks for, each model at its own level."""
+    for run in expected_runs(load_run(), dataset):
+        generator = np.random.default_rng([run.seed, *run.model.encode()])
+        level = LEVEL.get(run.model, 0.11)
+        means: dict[str, float] = {}
+        for split in ("valid", "test"):
+            for group in ("all", "cold", "warm", *bucket_names(EvaluationSettings().degree_edges)):
+                means[f"{split}/{group}/users"] = 50.0
+                for metric in METRICS:
+                    factor = 0.3 if group == "cold" else 1.0
+                    spread = 0.0 if run.role == "oracle" else 0.004
+                    means[f"{split}/{group}/{metric}"] = factor * (level + generator.normal(0, spread))
+            means |= {f"{split}/all/coverage@20": 0.5, f"{split}/all/popularity@20": 31.25}
+        write_metrics(dataset, run.model, run.seed, means)
+        folder = paths.run_data(dataset, run.model, run.seed)
+        folder.mkdir(parents=True)
+        frames = [
+            pd.DataFrame({"user": np.arange(USERS), "split": "test", "group": group}).assign(
+                **{metric: generator.normal(level, 0.05, USERS) for metric in METRICS}
+            )
+            for group in ("all", "cold")
+        ]
+        pd.concat(frames).to_parquet(folder / "per_user.parquet", index=False)
+        epochs = np.arange(1, 31 + run.seed)
+        history = pd.DataFrame({"epoch": epochs, "loss": 2 / epochs + 0.1, "bpr": 0.7 / np.sqrt(epochs)})
+        history["valid/all/recall@20"] = np.where(epochs % 5 == 0, level * (1 - 1 / epochs), np.nan)
+        if run.model.startswith("motorec"):
+            history["contrastive"] = 0.9 / epochs**0.2
+        history.to_csv(folder / "history.csv", index=False)
+
+
+def write_metrics(dataset: str, model: str, seed: int, means: dict[str, float]) -> None:
+    paths.write_whole(paths.run_results(dataset, model, seed) / "metrics.json", json.dumps(means))
+
+
+def catalogue(dataset: str) -> None:
+    degrees = np.random.default_rng(0).zipf(1.6, 80).clip(0, 200) - 1
+    rows = [(user, item, "train") for item, degree in enumerate(degrees) for user in range(degree)]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
+    items = pd.DataFrame({"item_id": [str(item) for item in range(80)], "text": "", "image": ""})
+    Dataset(dataset, items, [str(user) for user in range(200)], interactions).save(paths.catalogue(dataset))
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose runs are all there, made once."""
+    folder = tmp_path_factory.mktemp("template")
+    shutil.copytree(ROOT / "params", folder / "params")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        change("report.yaml", resamples=200)
+        for dataset in ("garments", "ml-100k"):
+            fabricate(dataset)
+            catalogue(dataset)
+    (folder / "README.md").write_text(f"# Title\n\n{summary.BEGIN}\nstale\n{summary.END}\n\nThe rest.\n")
+    return folder
+
+
+@pytest.fixture
+def made(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the template, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(template, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def change(file: str, **values: object) -> None:
+    path = paths.root() / "params" / file
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+
+
+def long(rows: list[tuple[str, str, int, str, str, float]]) -> pd.DataFrame:
+    """Test metrics as `load_metrics` gives them: dataset, model, seed, group, metric, value."""
+    frame = pd.DataFrame(rows, columns=["dataset", "model", "seed", "group", "metric", "value"])
+    roles = {"oracle": "oracle", "part": "ablation"}
+    return frame.assign(title=frame["model"], role=[roles.get(name, "model") for name in frame["model"]], split="test")
+
+
+@pytest.mark.usefixtures("project")
+def test_expected_runs_follow_the_settings():
+    change("run.yaml", seeds=[4, 5], closed_form=["popularity"], models=["bpr"], ablations=["motorec-no-ara"])
+    runs = [(run.model, run.seed, run.role) for run in expected_runs(load_run(), "garments")]
+    assert runs == [
+        ("popularity", 4, "model"),
+        ("bpr", 4, "model"),
+        ("bpr", 5, "model"),
+        ("motorec", 4, "model"),
+        ("motorec", 5, "model"),
+        ("motorec-no-ara", 4, "ablation"),
+        ("motorec-no-ara", 5, "ablation"),
+        ("oracle", 4, "oracle"),
+    ]
+    # No truth is known of films, and no ablation is asked for.
+    assert {run.role for run in expected_runs(load_run(), "ml-100k")} == {"model"}
+
+
+def test_means_and_deviations_by_hand():
+    rows = [("d", "a", seed, "all", "recall@20", value) for seed, value in ((1, 0.1), (2, 0.2), (3, 0.6))]
+    rows += [("d", "b", 1, "all", "recall@20", 0.25), ("d", "oracle", 1, "all", "recall@20", 0.5)]
+    rows += [("d", model, 1, "all", "users", 7.0) for model in ("a", "b", "oracle")]
+    rows += [("e", "a", 1, "all", "recall@20", 0.4), ("d", "a", 1, "cold", "recall@20", 0.9)]
+    rows += [("e", "a", 1, "all", "users", 9.0), ("d", "part", 1, "all", "recall@20", 0.9)]
+    table = tables.group_table(long(rows), "all", ["recall@20"])
+    assert table[["dataset", "model", "seeds", "users"]].to_numpy().tolist() == [
+        ["d", "a", 3, 7],
+        ["d", "b", 1, 7],
+        ["d", "oracle", 1, 7],
+        ["e", "a", 1, 9],
+    ]
+    np.testing.assert_allclose(table["recall@20"], [0.3, 0.25, 0.5, 0.4])
+    np.testing.assert_allclose(table["recall@20_sd"], [0.07**0.5, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(table["recall@20_of_oracle"], [0.6, 0.5, 1.0, np.nan])
+
+
+def test_ablations_are_told_as_differences_to_the_full_model():
+    rows = [("d", "full", seed, group, "recall@20", 0.2 * seed) for seed in (1, 3) for group in ("all", "cold")]
+    rows += [("d", "part", seed, group, "recall@20", 0.1 * seed) for seed in (1, 3) for group in ("all", "cold")]
+    rows += [("e", "full", 1, "all", "recall@20", 0.5), ("d", "other", 1, "all", "recall@20", 0.7)]
+    table = tables.ablation_table(long(rows), "full", ["recall@20"])
+    assert table["model"].tolist() == ["full", "part"]  # nothing of data sets without ablations, no other model
+    np.testing.assert_allclose(table["all/recall@20_diff"], [0.0, -0.2])
+    np.testing.assert_allclose(table["cold/recall@20_sd"], [0.08**0.5, 0.02**0.5])
+
+
+def cells(values: dict[str, list[float]], style: tables.Style = tables.MARKDOWN) -> list[str]:
+    """One column of Markdown or LaTeX cells; models by name, seeds from 1."""
+    rows = [
+        ("d", name, seed, "all", "recall@20", v) for name, vs in values.items() for seed, v in enumerate(vs, start=1)
+    ]
+    table = tables.group_table(long(rows), "all")
+    return tables.readable(table, ["recall@20"], {}, style)["Recall@20"].tolist()
+
+
+def test_best_and_second_are_marked_and_the_oracle_is_not():
+    values = {"a": [0.1], "b": [0.3, 0.3], "c": [0.2], "oracle": [0.9]}
+    assert cells(values) == ["0.1000", "**0.3000 ± 0.0000**", "<u>0.2000</u>", "0.9000"]
+    assert cells(values, tables.LATEX)[1:3] == [r"\textbf{0.3000 $\pm$ 0.0000}", r"\underline{0.2000}"]
+
+
+def test_what_prints_alike_is_marked_alike():
+    assert cells({"a": [0.30001], "b": [0.30004], "c": [0.2]}) == ["**0.3000**", "**0.3000**", "<u>0.2000</u>"]
+
+
+def test_each_data_set_has_its_own_best():
+    rows = [("d", "a", 1, "all", "ndcg@20", 0.1), ("d", "b", 1, "all", "ndcg@20", 0.2)]
+    rows += [("e", "a", 1, "all", "ndcg@20", 0.9), ("e", "b", 1, "all", "ndcg@20", 0.8)]
+    table = tables.group_table(long(rows), "all")
+    column = tables.readable(table, ["ndcg@20"], {}, tables.MARKDOWN)["NDCG@20"].tolist()
+    assert column == ["<u>0.1000</u>", "**0.2000**", "**0.9000**", "<u>0.8000</u>"]
+
+
+def test_latex_prints_special_characters_as_they_are():
+    assert tables.escape_latex("50% of a_b & {#1} ± −2 \\") == (r"50\% of a\_b \& \{\#1\} $\pm$ $-$2 \textbackslash{}")
+    table = tables.group_table(long([("d_1", "a", 1, "all", "hit_rate@20", 0.5)]), "all").assign(title="A & B_1")
+    shown = tables.readable(table, ["hit_rate@20"], {"d_1": "100% d_1"}, tables.LATEX)
+    assert tables.to_latex(shown, "About 5%.") == (
+        "% About 5%.\n% Needs \\usepackage{booktabs}.\n\\begin{tabular}{llrr}\n\\toprule\n"
+        "Data set & Model & Seeds & Hit rate@20 \\\\\n\\midrule\n"
+        "100\\% d\\_1 & A \\& B\\_1 & 1 & \\textbf{0.5000} \\\\\n\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+def test_every_latex_table_is_well_formed(made: Path):
+    for name in report("garments").table_names:
+        report("garments").write_table(name)
+    summary.main()
+    files = sorted((made / "results" / "tables").rglob("*.tex"))
+    assert len(files) == 9
+    for file in files:
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("%")]
+        width = len(lines[0].removeprefix(r"\begin{tabular}{").removesuffix("}"))
+        rows = [line for line in lines if line.endswith(r"\\")]
+        assert len(rows) > 2
+        assert all(row.replace(r"\&", "").count("&") == width - 1 for row in rows), file
+        assert all(row.count("{") == row.count("}") for row in rows)
+        assert all(char.isascii() for row in rows for char in row), file
+        assert "%" not in "".join(rows).replace(r"\%", "")
+
+
+def test_a_missing_run_is_named_with_its_remedy(made: Path):
+    (made / "results/runs/garments/bpr/2/metrics.json").unlink()
+    message = r"results/runs/garments/bpr/2/metrics\.json is missing.*'bpr' on 'garments' with seed 2\. .*dvc repro"
+    with pytest.raises(DataError, match=message):
+        report("garments").table("overall")
+    with pytest.raises(DataError, match=message):
+        summary.main()
+    assert len(report("garments").table("ablation")) == 7  # needs no run of this model
+
+
+def test_missing_values_per_user_are_named(made: Path):
+    (made / "data/runs/garments/lightgcn/3/per_user.parquet").unlink()
+    with pytest.raises(DataError, match=r"data/runs/garments/lightgcn/3/per_user\.parquet is missing"):
+        report("garments").table("significance")
+
+
+def test_a_broken_metrics_file_is_named(made: Path):
+    (made / "results/runs/garments/bpr/2/metrics.json").write_text('{"test/all/recall@20": ')
+    with pytest.raises(DataError, match=r"bpr/2/metrics\.json: expected one flat mapping"):
+        report("garments").table("overall")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_stray_run_is_ignored():
+    before = report("garments").table("overall")
+    write_metrics("garments", "bpr", 99, {"test/all/recall@20": 1.0})
+    write_metrics("garments", "stranger", 1, {"test/all/recall@20": 1.0})
+    pd.testing.assert_frame_equal(before, report("garments").table("overall"))
+
+
+@pytest.mark.usefixtures("made")
+def test_significance_and_ablations_are_families_of_their_own():
+    models = report("garments").table("significance")
+    assert set(models["model"]) == {"popularity", "itemknn", "bpr", "lightgcn"}
+    ablations = report("garments").table("ablation_significance")
+    assert set(ablations["model"]) == set(load_run().ablations)
+    assert models.query("model == 'popularity'")["significant"].all()
+
+
+def test_a_data_set_without_ablations_or_truth_has_the_rest(made: Path):
+    results = report("ml-100k")
+    assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
+    written = results.write()
+    assert all(path.is_file() for path in written)
+    assert "oracle" not in (made / "results/tables/ml-100k/overall.csv").read_text()
+    with pytest.raises(ParamsError, match="no ablations"):
+        results.table("ablation")
+
+
+@pytest.mark.usefixtures("made")
+def test_an_unknown_piece_names_the_nearest():
+    with pytest.raises(ParamsError, match="'overall'"):
+        report("garments").table("overal")
+    with pytest.raises(ParamsError, match="'accuracy'"):
+        report("garments").figure("acuracy")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("values", "hint"), [({"headline": ["recal@20"]}, "'recall@20'"), ({"reference": "motorek"}, "'motorec'")]
+)
+def test_a_report_on_what_is_not_measured_or_run_is_an_error(values: dict[str, object], hint: str):
+    change("report.yaml", **values)
+    with pytest.raises(ParamsError, match=hint):
+        report("garments")
+
+
+def test_two_writings_give_the_same_bytes(made: Path):
+    def everything() -> dict[str, bytes]:
+        report("garments").write()
+        summary.main()
+        files = sorted((made / "results").rglob("*.*"))
+        return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
+
+    first = everything()
+    assert len([name for name in first if name.endswith(".png")]) == 6
+    assert not [name for name, content in first.items() if b"atplotlib" in content or str(made).encode() in content]
+    assert everything() == first
+
+
+def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
+    fabricate("hm")
+    change("run.yaml", shown=["hm"])
+    for folder in ("runs", "catalogue"):
+        (made / "data" / folder).rename(made / "data" / f"{folder}-elsewhere")
+    summary.main()
+    overall = pd.read_csv(made / "results/tables/overall.csv")
+    assert overall["dataset"].drop_duplicates().tolist() == ["garments", "ml-100k", "hm"]
+    assert set(overall.query("dataset == 'hm'")["seeds"]) == {1, 3}
+    assert "H&M, one week" in (made / "README.md").read_text()
+
+
+def test_the_readme_section_is_replaced_and_the_rest_kept(made: Path):
+    readme = made / "README.md"
+    summary.update_readme(readme)
+    once = readme.read_text()
+    assert once.startswith(f"# Title\n\n{summary.BEGIN}\n")
+    assert once.endswith(f"{summary.END}\n\nThe rest.\n")
+    assert "stale" not in once
+    metrics = load_metrics(expected_runs(load_run(), "garments"))
+    chosen = metrics.query("model == 'motorec' and split == 'test' and group == 'cold' and metric == 'ndcg@20'")[
+        "value"
+    ]
+    assert f"{chosen.mean():.4f} ± {chosen.std():.4f}" in once
+    assert "all-MiniLM-L6-v2" in once
+    summary.update_readme(readme)
+    assert readme.read_text() == once
+
+
+@pytest.mark.parametrize("text", ["# Title\n", f"{summary.END}\n{summary.BEGIN}\n"])
+def test_a_readme_without_markers_is_an_error(made: Path, text: str):
+    (made / "README.md").write_text(text)
+    with pytest.raises(DataError, match=r"README\.md: expected the lines"):
+        summary.update_readme(made / "README.md")
+    assert (made / "README.md").read_text() == text
+
+
+@pytest.mark.usefixtures("made")
+def test_figures_show_the_numbers():
+    figure = report("garments").figure("accuracy")
+    bars = sorted({round(bar.get_width(), 6) for bar in figure.axes[0].patches})
+    metrics = load_metrics(expected_runs(load_run(), "garments")).query(
+        "split == 'test' and metric == 'recall@20' and role == 'model' and group in ['all', 'cold']"
+    )
+    assert bars == sorted(metrics.groupby(["model", "group"])["value"].mean().round(6))
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["Popularity", "ItemKNN", "BPR-MF", "LightGCN", "MoToRec"]
+
+
+@pytest.mark.usefixtures("made")
+def test_nothing_in_a_figure_overlaps():
+    for name in report("garments").figure_names:
+        figure = report("garments").figure(name)
+        figure.draw_without_rendering()
+        boxes = [axis.get_tightbbox() for axis in figure.axes] + [text.get_window_extent() for text in figure.texts]
+        boxes += [legend.get_window_extent() for legend in figure.legends]
+        for place, box in enumerate(boxes):
+            assert not [other for other in boxes[place + 1 :] if box.padded(-1).overlaps(other.padded(-1))], name
+        for axis in figure.axes:
+            ticks = [text.get_window_extent() for text in axis.get_xticklabels() if text.get_visible()]
+            within = [box for box in ticks if axis.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= axis.bbox.x1 + 1]
+            assert all(left.x1 <= right.x0 for left, right in pairwise(sorted(within, key=lambda box: box.x0))), name

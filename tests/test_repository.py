@@ -1,0 +1,114 @@
+"""The repository's parts agree: lock and environment, dvc.yaml and paths, notebooks and git."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from motorec import paths
+from motorec.config import load_run
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split(" ")[0].split("==") for line in lines if re.match(r"^[A-Za-z0-9]", line)]
+    return {re.sub(r"[-_.]+", "-", name.lower()): version for name, version in pins}
+
+
+def test_the_lock_satisfies_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + project["optional-dependencies"]["dev"]
+    pins = locked()
+    for text in asked:
+        requirement = Requirement(text)
+        name = re.sub(r"[-_.]+", "-", requirement.name.lower())
+        assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
+        assert requirement.specifier.contains(pins[name]), f"{text}, but the lock has {pins[name]}: run `make lock`"
+
+
+def test_torch_is_pinned_and_no_accelerator_package_comes_with_it() -> None:
+    pins = locked()
+    assert pins["torch"] == "2.13.0"
+    assert not [name for name in pins if name.startswith(("nvidia", "triton", "cuda"))]
+
+
+def test_conda_environment_installs_the_same_lock() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python, pip, packages = environment["dependencies"]
+    assert pip == "pip"
+    assert packages == {"pip": ["-r requirements.lock", "-e ."]}
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(python.split("=")[1] + ".0")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stripped_and_plain(notebook: Path) -> None:
+    content = json.loads(notebook.read_text())
+    for cell in content["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"]
+            assert cell["execution_count"] is None
+            source = "".join(cell["source"])
+            assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE), "notebooks tell; motorec/ defines"
+            assert len(source.splitlines()) <= 15
+
+
+def test_there_is_a_notebook_per_stage() -> None:
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+
+
+def test_dvc_and_paths_speak_of_the_same_places() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    outs = {
+        (out if isinstance(out, str) else next(iter(out)))
+        .replace("${item.dataset}", "D")
+        .replace("${item.model}", "M")
+        .replace("${item.seed}", "7")
+        for stage in stages.values()
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]
+    }
+    for path in (
+        paths.raw("D"),
+        paths.catalogue("D"),
+        paths.encoders(),
+        paths.features("D"),
+        paths.tokens("D", 7),
+        paths.run_data("D", "M", 7),
+        paths.run_results("D", "M", 7) / "metrics.json",
+        paths.tables() / "D",
+        paths.figures() / "D",
+    ):
+        assert paths.shown(path) in outs
+
+
+def test_every_dependency_in_dvc_yaml_is_a_file_of_the_project() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    run = load_run()
+    models = {"fit": run.closed_form, "train": run.models, "token": run.token_models, "ablate": run.ablations}
+    for name, stage in stages.items():
+        for dependency in stage["deps"]:
+            if dependency.startswith(("motorec/", "notebooks/")):
+                for model in models.get(name, ("none",)):
+                    assert (ROOT / dependency.replace("${item.model}", model)).exists(), f"{name}: {dependency}"
+
+
+def test_no_machine_is_named_in_tracked_files() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.split("\n"):
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".yaml", ".yml", ".md", ".ipynb", ".toml", ".json", ".csv", ".lock"}:
+            found = re.search(r"(?<![\w.])/(?:home|root|Users|work)/", path.read_text(encoding="utf-8"))
+            assert found is None, f"{name} names a folder of a machine"
