@@ -1,4 +1,4 @@
-"""Run one notebook for one stage, deterministically: `python -m motorec.nbrun 04_train dataset=garments model=bpr seed=1`.
+"""Run one notebook for one stage, deterministically: `python -m motorec.nbrun 04_train dataset=garments model=bpr`.
 
 Parameters are checked against the notebook's own before anything runs. The executed notebook is freed of what differs
 between two runs and moved into place only when every cell has succeeded; a failed one is kept where the message says.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import sys
 import tempfile
 import time
@@ -23,14 +22,11 @@ from traitlets import Enum
 from motorec import config, paths
 from motorec.errors import MotorecError, ParamsError, nearest
 
+
 class Kernel(AsyncKernelManager):
     """A kernel spoken to through local sockets: nobody else on the machine can listen in, and none warns of it."""
 
     transport = Enum(["ipc"], default_value="ipc")
-
-
-# The notebook whose runs are told to MLflow.
-LOGGED = "04_train"
 
 
 def notebook_path(name: str) -> Path:
@@ -146,6 +142,8 @@ def run(name: str, given: Mapping[str, str]) -> Path:
     title = "-".join([name, *(str(value) for value in values.values())])
     target, kept = paths.notebooks() / f"{title}.ipynb", paths.failed() / f"{title}.ipynb"
 
+    # A grammar of web addresses that takes a second to build, for a check that no notebook needs.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -165,7 +163,7 @@ def run(name: str, given: Mapping[str, str]) -> Path:
             )
         except PapermillExecutionError as error:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(_copy_beside(scratch, kept), kept)
+            _copy_beside(scratch, kept).replace(kept)
             raise MotorecError(
                 f"{title} failed: {error.ename}: {error.evalue}\nThe notebook, up to the failing cell, is kept at "
                 f"{paths.shown(kept)}."
@@ -175,8 +173,6 @@ def run(name: str, given: Mapping[str, str]) -> Path:
     kept.unlink(missing_ok=True)
     seconds = round(time.perf_counter() - started, 1)
     paths.write_whole(paths.timings() / "stages" / f"{title}.json", json.dumps({"seconds": seconds}) + "\n")
-    if name == LOGGED:
-        _log(values)
     return target
 
 
@@ -185,16 +181,6 @@ def _copy_beside(source: Path, target: Path) -> Path:
     part = target.with_suffix(".part")
     part.write_bytes(source.read_bytes())
     return part
-
-
-def _log(values: Mapping[str, Any]) -> None:
-    """Tell MLflow about the run. The files are the result: a failure here is told and can be made up for."""
-    from motorec import tracking
-
-    try:
-        tracking.log_run(values["dataset"], values["model"], values["seed"])
-    except Exception as error:  # MLflow may fail in many ways, none of which is worth losing a training for
-        print(f"MLflow was not told ({type(error).__name__}: {error}); `make mlflow` will.", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

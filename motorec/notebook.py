@@ -32,7 +32,9 @@ def setup(threads: int = 1) -> None:
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
         # Metadata of a picture would tell matplotlib's version.
-        shell.run_line_magic("config", "InlineBackend.print_figure_kwargs = {'metadata': {'Software': None}, 'bbox_inches': 'tight'}")
+        shell.run_line_magic(
+            "config", "InlineBackend.print_figure_kwargs = {'metadata': {'Software': None}, 'bbox_inches': 'tight'}"
+        )
 
     from motorec.reporting import figures
 

@@ -5,7 +5,6 @@ The same names stand in `dvc.yaml`; a test holds the two together. D is a data s
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -116,7 +115,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         scratch.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
-        os.replace(scratch, target)
+        scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -126,4 +125,4 @@ def write_whole(target: Path, content: str | bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f".{target.name}.part")
     scratch.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(scratch, target)
+    scratch.replace(target)

@@ -1,7 +1,7 @@
 """`make repro`: checks all settings, runs `dvc repro`, and says how far it is and how long is left.
 
-It adds nothing to `dvc repro` but the check beforehand and the clock. With `--profile NAME` it runs the data sets, models and seeds of
-`params/profiles/NAME.yaml` in place of those in `params/run.yaml`, stage by stage in the same cache.
+It adds nothing to `dvc repro` but the check beforehand and the clock. With `--profile NAME` it runs what
+`params/profiles/NAME.yaml` names, laid over `params/run.yaml`, stage by stage in the same cache.
 """
 
 from __future__ import annotations
@@ -33,9 +33,19 @@ TYPICAL = {
     "fit": 8.0,
     "train": 15.0,
     "ablate": 20.0,
+    "token": 20.0,
+    "track": 15.0,
     "ablations": 12.0,
     "report": 15.0,
     "summary": 10.0,
+}
+NOTEBOOKS = {
+    "data": "01_data",
+    "features": "02_features",
+    "tokenize": "03_tokenize",
+    **dict.fromkeys(("oracle", "fit", "train", "token", "ablate"), "04_train"),
+    "ablations": "05_ablations",
+    "report": "06_report",
 }
 VISITED = re.compile(r"^(Running stage|Stage) '(?P<stage>[^']+)'(?P<rest>.*)$")
 
@@ -74,7 +84,7 @@ def check() -> None:
     config.load_evaluation()
     config.load_report()
     for dataset in run.datasets:
-        for model in [*run.closed_form, *run.models, *run.ablations]:
+        for model in [*run.closed_form, *run.trained, *run.ablations]:
             config.load_model(model, dataset)
         if dataset not in run.sources:
             check_source(dataset)
@@ -164,7 +174,7 @@ class Clock:
         """A last line."""
         elapsed = minutes(time.monotonic() - self._began)
         if status:
-            return f"Stopped after {elapsed}: see the error above. The stages before it are kept; the same command continues."
+            return f"Stopped after {elapsed}: see the error above. What is done is kept; the same command continues."
         if not self._ran:
             return f"Nothing to do: all {self._total} stages are up to date (looked for {elapsed})."
         return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Tables and figures are in results/."
@@ -177,13 +187,8 @@ class Clock:
 def expected_seconds(stage: str) -> float:
     """What a stage took last time, or a typical value."""
     kind, _, rest = stage.partition("@")
-    files = {
-        "data": "01_data", "features": "02_features", "tokenize": "03_tokenize", "oracle": "04_train", "fit": "04_train",
-        "train": "04_train", "ablate": "04_train", "ablations": "05_ablations", "report": "06_report",
-    }  # fmt: skip
-    name = rest if rest.count("-") else rest
-    if kind in files:
-        for file in sorted((paths.timings() / "stages").glob(f"{files[kind]}-{name}*.json")):
+    if kind in NOTEBOOKS:
+        for file in sorted((paths.timings() / "stages").glob(f"{NOTEBOOKS[kind]}-{rest}*.json")):
             return float(json.loads(Path(file).read_text())["seconds"])
     return TYPICAL.get(kind, 10.0)
 

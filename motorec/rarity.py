@@ -18,9 +18,7 @@ from jaxtyping import Float, Int
 Reading = Literal["amplify", "literal", "off"]
 
 
-def rarity_weights(
-    degrees: Int[np.ndarray, " items"], tau: int, reading: Reading
-) -> Float[np.ndarray, " items"]:
+def rarity_weights(degrees: Int[np.ndarray, " items"], tau: int, reading: Reading) -> Float[np.ndarray, " items"]:
     r"""Weight of every item in the tokenizer's loss.
 
     Args:

@@ -583,8 +583,11 @@ def _count(runs: Sequence[str]) -> str:
     return f"{len(runs)} run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
-def replay() -> Summary:
+def replay(datasets: Sequence[str] = ()) -> Summary:
     """Log every expected run that has files but is not in the store as they say.
+
+    Args:
+        datasets: Whose runs; none named: all that `params/run.yaml` runs or shows.
 
     Raises:
         DataError: A file of a run does not hold what it should.
@@ -594,7 +597,8 @@ def replay() -> Summary:
     summary = Summary()
     by_model: dict[tuple[str, str], list[int]] = {}
     asked = config.load_run()
-    for run in (run for name in dict.fromkeys(asked.datasets + asked.shown) for run in expected_runs(asked, name)):
+    names = datasets or dict.fromkeys(asked.datasets + asked.shown)
+    for run in (run for name in names for run in expected_runs(asked, name)):
         if _metrics_file(run.dataset, run.model, run.seed).is_file():
             by_model.setdefault((run.dataset, run.model), []).append(run.seed)
         else:
@@ -613,10 +617,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m motorec.tracking` replays; with `ui` it serves MLflow's UI."""
     parser = argparse.ArgumentParser(prog="python -m motorec.tracking", description=main.__doc__)
     parser.add_argument("what", nargs="?", choices=["replay", "ui"], default="replay")
+    parser.add_argument("datasets", nargs="*", help="whose runs to replay (default: all)")
     parser.add_argument("--port", type=int, default=5000, help="of the UI (default: 5000)")
     chosen = parser.parse_args(arguments)
     if chosen.what == "replay":
-        print(replay())
+        print(replay(chosen.datasets))
         return
     if tracking_uri().startswith("http"):
         print(f"MLflow is at {tracking_uri()}, as MLFLOW_TRACKING_URI says.")

@@ -69,9 +69,7 @@ class Triples:
                 torch.from_numpy(negatives[part]),
             )
 
-    def _negatives(
-        self, users: Int[np.ndarray, " pairs"], generator: np.random.Generator
-    ) -> Int[np.ndarray, " pairs"]:
+    def _negatives(self, users: Int[np.ndarray, " pairs"], generator: np.random.Generator) -> Int[np.ndarray, " pairs"]:
         """A uniformly drawn item per user, drawn again where the user has it."""
         drawn = generator.integers(self._n_items, size=len(users))
         while True:

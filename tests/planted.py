@@ -23,7 +23,9 @@ def planted_dataset(users: int = 120, items: int = 60, groups: int = 4, taken: i
         rows += [(user, chosen[-2], "valid"), (user, chosen[-1], "test")]
         if user < 4 * groups:
             rows.append((user, int(np.flatnonzero(new & (item_group == user % groups))[0]), "test"))
-    interactions = pd.DataFrame(rows, columns=["user", "item", "split"]).sort_values(["user", "item"], ignore_index=True)
+    interactions = pd.DataFrame(rows, columns=["user", "item", "split"]).sort_values(
+        ["user", "item"], ignore_index=True
+    )
     interactions = interactions.astype({"user": "int32", "item": "int32"})
     table = pd.DataFrame({"item_id": [f"i{item}" for item in range(items)], "text": "", "image": ""})
     table["group"] = item_group.astype(str)
@@ -44,9 +46,7 @@ def planted_features(dataset: Dataset, modalities: tuple[str, ...] = ("image", "
     return found
 
 
-def planted_inputs(
-    dataset: Dataset, modalities: tuple[str, ...] = ("image", "text"), seed: int = 1
-) -> Inputs:
+def planted_inputs(dataset: Dataset, modalities: tuple[str, ...] = ("image", "text"), seed: int = 1) -> Inputs:
     """What a model sees of the planted data."""
     return Inputs(
         dataset=dataset.name,

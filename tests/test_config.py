@@ -40,7 +40,9 @@ def test_unknown_key_names_file_and_nearest(project: Path) -> None:
 
 def test_unknown_nested_key(project: Path) -> None:
     change(project, "features.yaml", text={"encodr": "bundled"})
-    with pytest.raises(ParamsError, match=r"params/features\.yaml: unknown key 'text\.encodr'\. Did you mean 'encoder'\?"):
+    with pytest.raises(
+        ParamsError, match=r"params/features\.yaml: unknown key 'text\.encodr'\. Did you mean 'encoder'\?"
+    ):
         config.load_features()
 
 
@@ -80,7 +82,12 @@ def test_an_ablation_changes_only_what_it_names(project: Path) -> None:
 
 
 def test_layers_of_settings_lie_over_each_other(project: Path) -> None:
-    change(project, "models/bpr.yaml", training={"epochs": 7}, per_dataset={"garments": {"dim": 5, "training": {"patience": 9}}})
+    change(
+        project,
+        "models/bpr.yaml",
+        training={"epochs": 7},
+        per_dataset={"garments": {"dim": 5, "training": {"patience": 9}}},
+    )
     here, elsewhere = config.load_model("bpr", "garments"), config.load_model("bpr", "ml-100k")
     assert (here.settings["dim"], here.training.epochs, here.training.patience) == (5, 7, 9)
     assert (elsewhere.settings["dim"], elsewhere.training.epochs) == (64, 7)

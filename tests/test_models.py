@@ -26,7 +26,13 @@ from motorec.training import train
 
 EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
 TRAINING = TrainingSettings(
-    epochs=20, batch_size=512, learning_rate=0.02, evaluate_every=5, patience=8, metric="all/recall@5", checkpoint_every=100
+    epochs=20,
+    batch_size=512,
+    learning_rate=0.02,
+    evaluate_every=5,
+    patience=8,
+    metric="all/recall@5",
+    checkpoint_every=100,
 )
 TINY_TOKENIZER = {"codebook_size": 4, "levels": 2, "latent": 16, "hidden": [16], "input_dim": None, "epochs": 30}
 

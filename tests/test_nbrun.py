@@ -94,13 +94,15 @@ def test_two_runs_give_the_same_bytes_and_no_trace_of_the_machine(project: Path)
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_told_and_the_notebook_kept(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_cell_is_told_and_the_notebook_kept(project: Path) -> None:
     write(project, "toy", "print('before')", "raise ValueError('the soup is cold')", "print('after')")
     with pytest.raises(MotorecError, match=r"ValueError: the soup is cold(.|\n)*data/failed/toy-a-1-0\.5\.ipynb"):
         nbrun.run("toy", {})
     assert not paths.notebooks().exists()
     kept = json.loads((paths.failed() / "toy-a-1-0.5.ipynb").read_text())
-    outputs = ["".join(o.get("text", "")) for cell in kept["cells"] if cell["cell_type"] == "code" for o in cell["outputs"]]
+    outputs = [
+        "".join(o.get("text", "")) for cell in kept["cells"] if cell["cell_type"] == "code" for o in cell["outputs"]
+    ]
     assert any("before" in text for text in outputs)
     assert not any("after" in text for text in outputs)
     # The next success clears it away.

@@ -109,6 +109,16 @@ def test_no_machine_is_named_in_tracked_files() -> None:
         pytest.skip("not a git checkout")
     for name in listed.stdout.split("\n"):
         path = ROOT / name
-        if path.is_file() and path.suffix in {".py", ".yaml", ".yml", ".md", ".ipynb", ".toml", ".json", ".csv", ".lock"}:
+        if path.is_file() and path.suffix in {
+            ".py",
+            ".yaml",
+            ".yml",
+            ".md",
+            ".ipynb",
+            ".toml",
+            ".json",
+            ".csv",
+            ".lock",
+        }:
             found = re.search(r"(?<![\w.])/(?:home|root|Users|work)/", path.read_text(encoding="utf-8"))
             assert found is None, f"{name} names a folder of a machine"

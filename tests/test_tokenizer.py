@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from motorec.features import Features
 from motorec.rarity import rarity_weights
-from motorec.tokenizer import RQVAE, ResidualQuantizer, TokenizerSettings, load_tokenizer, new_tokenizer, pretrain
-from motorec.tokenizer import save_tokenizers
+from motorec.tokenizer import (
+    RQVAE,
+    ResidualQuantizer,
+    TokenizerSettings,
+    load_tokenizer,
+    new_tokenizer,
+    pretrain,
+    save_tokenizers,
+)
 from motorec.tokenizer.health import collisions, kept_neighbours, perplexity, usage
 from motorec.tokenizer.sparsity import soft_usage, sparsity_loss
 
@@ -213,7 +220,7 @@ class TestRQVAE:
             tokenizer = new_tokenizer(SMALL, features(given_rows, present), 0, "planted")
             pretrain(tokenizer, features(given_rows, present), np.ones(60, np.float32), 0, "planted")
             last = {name: value.clone() for name, value in tokenizer.state_dict().items()}
-            first = last if given_rows is rows else first  # noqa: F821
+            first = last if given_rows is rows else first
         assert all(torch.equal(first[name], last[name]) for name in last)
 
     def test_continuous_ablation_has_no_codes(self) -> None:

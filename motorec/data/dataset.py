@@ -29,8 +29,8 @@ class Dataset:
         items: One row per item, in index order. Columns: `item_id` (str), `text` (str, empty where the item has none),
             `image` (path relative to the raw folder, empty where it has none), and the attributes of the source.
         users: The users' own ids (str), in index order.
-        interactions: Columns `user` and `item` (indices, int32) and `split` ("train", "valid" or "test"); no pair twice,
-            sorted by user, then item.
+        interactions: Columns `user` and `item` (indices, int32) and `split` ("train", "valid" or "test"); no pair
+            twice, sorted by user, then item.
         truth: What each user truly prefers, (users, items), larger is better; only for planted data.
         facts: What the data stage did and dropped, in counts: for the notebook and the tables.
     """
@@ -99,4 +99,6 @@ class Dataset:
             )
         except FileNotFoundError as error:
             missing = paths.shown(Path(error.filename)) if error.filename else paths.shown(folder)
-            raise DataError(f"{missing} is missing: run the data stage first (notebook 01_data, or `dvc repro`).") from None
+            raise DataError(
+                f"{missing} is missing: run the data stage first (notebook 01_data, or `dvc repro`)."
+            ) from None

@@ -11,7 +11,7 @@ from motorec.models.losses import bpr_loss, squared_norm
 
 
 class BPR(TrainedRecommender):
-    """A vector per user and per item; the score is their dot product. No item biases, as in this field's comparisons."""
+    """A vector per user and per item; the score is their dot product. No biases, as in this field's comparisons."""
 
     class Settings(config.Settings):
         """Size and regularisation."""

@@ -24,7 +24,11 @@ class HybridFusion(nn.Module):
     def __init__(self, dim: int, modalities: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
         self.alpha = alpha
-        self.project = mlp([dim * modalities, dim], generator)
+        self.project = nn.Linear(dim * modalities, dim)
+        with torch.no_grad():
+            # Starts as the mean of the channels: a random mixture would undo what their propagation has agreed on.
+            self.project.weight.copy_(torch.eye(dim).repeat(1, modalities) / modalities)
+            self.project.bias.zero_()
         self.look = mlp([dim, dim], generator)
         self.weigh = nn.Parameter(torch.randn(dim, generator=generator) / dim**0.5)
         self.gate = mlp([2 * dim, dim], generator)
@@ -32,7 +36,7 @@ class HybridFusion(nn.Module):
     def attention(
         self, content: Float[Tensor, "modalities n d"], present: Bool[Tensor, "modalities n"]
     ) -> Float[Tensor, "modalities n"]:
-        """How much each node listens to each modality; nothing to one that it lacks; rows sum to one over modalities."""
+        """How much each node listens to each modality; nothing to one that it lacks; sums to one."""
         logits = torch.tanh(self.look(content)) @ self.weigh
         # A node that lacks every modality has zeros there; any weights do.
         logits = logits.masked_fill(~present & present.any(0), float("-inf"))

@@ -64,8 +64,9 @@ class LightGCN(TrainedRecommender):
         generator = inputs.generator("lightgcn", "weights")
         self.users = embedding_table(inputs.train.shape[0], settings.dim, generator)
         self.items = embedding_table(inputs.train.shape[1], settings.dim, generator)
-        kinds = {"csr": BipartiteGraph, "geometric": GeometricPropagation}
-        self.graph = kinds[settings.propagation](inputs.train)
+        self.graph: BipartiteGraph | GeometricPropagation = (
+            BipartiteGraph(inputs.train) if settings.propagation == "csr" else GeometricPropagation(inputs.train)
+        )
 
     def embeddings(self) -> tuple[Float[Tensor, "users d"], Float[Tensor, "items d"]]:
         """Propagated embeddings."""

@@ -4,7 +4,8 @@ Every modality's features become :math:`z_q` by a residual-quantised VAE (`motor
 table of learned ID embeddings, is propagated over the user-item graph in a channel of its own (`motorec.graph`); the
 channels are fused (`motorec.models.fusion`). All of it is trained at once:
 
-.. math:: L = L_{BPR} + \lambda_{cl} L_{InfoNCE} + \lambda_{rq} \sum_m \overline{w_i L_i^m} + \lambda_{reg} \lVert\Theta\rVert^2
+.. math:: L = L_{BPR} + \lambda_{cl} L_{InfoNCE} + \lambda_{rq} \sum_m \overline{w_i L_i^m}
+          + \lambda_{reg} \lVert\Theta\rVert^2
 
 What the paper leaves open, and what was chosen here:
 
@@ -12,19 +13,19 @@ What the paper leaves open, and what was chosen here:
   learned table (`learned`) overfits within a few epochs.
 * The scale of :math:`z_q` against the ID embeddings is explicit: each modality is divided by its mean norm after
   pretraining and multiplied by a learned factor that starts at `content_scale`.
-* InfoNCE: two views of a batch's users and liked items, each with a random share `mask` of the fused embedding's entries
-  set to zero (feature masking); users and items are contrasted separately, `contrastive_nodes` of each at the most, since
-  the cost is quadratic. Masking after the fusion needs no second pass through the graph.
+* InfoNCE: two views of a batch's users and liked items, each with a random share `mask` of the fused embedding's
+  entries set to zero (feature masking); users and items are contrasted separately, `contrastive_nodes` of each at the
+  most, since the cost is quadratic. Masking after the fusion needs no second pass through the graph.
 * An item that lacks a modality has :math:`z_q = 0` there and takes no part in that tokenizer's loss.
 * L2 is on the ID embeddings of the batch.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -51,18 +52,18 @@ class MoToRec(TrainedRecommender):
         """Sizes, weights of the losses, and the choices named in the module's docstring."""
 
         dim: config.Count = 64
-        layers: config.Count = 2  # L
+        layers: config.Count = 3  # L
         alpha: config.Share = 0.5  # weight of concatenation against attention
         fusion: Literal["hybrid", "sum"] = "hybrid"
         content_users: Literal["aggregate", "learned"] = "aggregate"
         content_scale: config.Positive = 1.0
         contrastive: config.NotNegative = 0.1  # lambda_cl
-        contrastive_temperature: config.Positive = 0.2
+        contrastive_temperature: config.Positive = 0.5
         contrastive_nodes: config.Count = 512  # at most so many users, and items, of a batch are contrasted
         mask: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
-        tokenizer_weight: config.NotNegative = 1.0  # lambda_rq
+        tokenizer_weight: config.NotNegative = 0.1  # lambda_rq
         l2: config.NotNegative = 1e-4  # lambda_reg
-        tokenizer: dict[str, Any] = {}  # laid over params/tokenize.yaml
+        tokenizer: dict[str, Any] = Field(default_factory=dict)  # laid over params/tokenize.yaml
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class MoToRec(TrainedRecommender):
         self.users = embedding_table(n_users, settings.dim, generator)
         self.items = embedding_table(n_items, settings.dim, generator)
         self.register_buffer("rarity", torch.from_numpy(weights), persistent=False)
-        self.channels = nn.ModuleList(
+        self._channels = nn.ModuleList(
             ContentChannel(features, _pretrained(token_settings, features, inputs), settings, n_users, generator)
             for _, features in sorted(inputs.features.items())
         )
@@ -102,6 +103,11 @@ class MoToRec(TrainedRecommender):
 
     rarity: Tensor
     present: Tensor
+
+    @property
+    def channels(self) -> list[ContentChannel]:
+        """The content channels, by the modalities' names in alphabetical order."""
+        return cast(list[ContentChannel], list(self._channels))
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Take the epoch's generator for the augmentation."""
@@ -155,8 +161,8 @@ class MoToRec(TrainedRecommender):
         """InfoNCE between two views of the same nodes, each with its own entries masked."""
         keep, count = 1 - self.settings.mask, self.settings.contrastive_nodes
         nodes = nodes[torch.randperm(len(nodes), generator=self._noise)[:count]]
-        views = [nodes * (torch.rand(nodes.shape, generator=self._noise) < keep) / keep for _ in range(2)]
-        return info_nce(*views, self.settings.contrastive_temperature)
+        first, second = (nodes * (torch.rand(nodes.shape, generator=self._noise) < keep) / keep for _ in range(2))
+        return info_nce(first, second, self.settings.contrastive_temperature)
 
 
 class ContentChannel(nn.Module):
@@ -193,9 +199,7 @@ class ContentChannel(nn.Module):
         items = result.latent.new_zeros(len(self.present), result.latent.shape[1])
         return items.index_copy(0, self.rows, self.scale * result.latent), result
 
-    def loss(
-        self, result: Tokenized, items: Int[Tensor, " b"], weights: Float[Tensor, " items"]
-    ) -> Float[Tensor, ""]:
+    def loss(self, result: Tokenized, items: Int[Tensor, " b"], weights: Float[Tensor, " items"]) -> Float[Tensor, ""]:
         """Rarity-weighted tokenizer loss, mean over those of the given items that have the modality."""
         chosen = torch.zeros(len(self.present), dtype=torch.bool)
         chosen[items] = True

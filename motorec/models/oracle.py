@@ -24,7 +24,9 @@ class Oracle(Recommender):
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
         if inputs.truth is None:
-            raise DataError(f"{inputs.dataset}: no true preferences are known; take it out of with_truth in params/run.yaml.")
+            raise DataError(
+                f"{inputs.dataset}: no true preferences are known; take it out of with_truth in params/run.yaml."
+            )
         self._truth = inputs.truth
 
     def score(self, users: Int[np.ndarray, " b"]) -> Float[Tensor, "b items"]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from motorec.rarity import rarity_weights
+from motorec.rarity import Reading, rarity_weights
 from motorec.reporting.figures import grid, palette, themed
 
 
@@ -40,15 +41,16 @@ def explained_variance(features: Mapping[str, Float[np.ndarray, "_ _"]], kept: i
 
 
 @themed
-def rarity_readings(tau: int, chosen: str) -> Figure:
+def rarity_readings(tau: int, chosen: Reading) -> Figure:
     """The weight of an item by its training degree, in every reading of the formula; the chosen one is thick."""
     figure, axes = grid(1, 1, 5.6, 2.6, "Rarity weight by training degree")
     axis, degrees = axes[0, 0], np.arange(0, 2 * tau + 1)
-    for colour, reading in zip(palette(), ("amplify", "literal", "off"), strict=False):
+    for colour, reading in zip(palette(), get_args(Reading), strict=False):
         weights = rarity_weights(degrees, tau, reading)
         thick = 2.6 if reading == chosen else 1.2
         axis.plot(degrees, weights, color=colour, marker="o", markersize=3, linewidth=thick, label=reading)
     axis.axvline(tau, color="0.3", linestyle="--", linewidth=1, label=f"warm from {tau} on")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylim(bottom=0)
     axis.set_xlabel("training interactions of the item")
     axis.set_ylabel("weight")

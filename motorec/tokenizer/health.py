@@ -26,9 +26,7 @@ def collisions(codes: Int[np.ndarray, "n levels"]) -> float:
     return float((counts[inverse.ravel()] > 1).mean())
 
 
-def kept_neighbours(
-    before: Float[np.ndarray, "n a"], after: Float[np.ndarray, "n b"], neighbours: int = 10
-) -> float:
+def kept_neighbours(before: Float[np.ndarray, "n a"], after: Float[np.ndarray, "n b"], neighbours: int = 10) -> float:
     """Share of each row's nearest neighbours (by cosine) in one space that are neighbours in the other, too."""
     neighbours = min(neighbours, len(before) - 1)
     if neighbours < 1:

@@ -74,19 +74,17 @@ def pretrain(
             sums["sparsity"] += result.sparsity.item() * len(batch)
             if result.codes is not None:
                 used += torch.stack([level.bincount(minlength=used.shape[1]) for level in result.codes.T])
-        active = tokenizer.quantizer is not None
-        dead = int((used == 0).sum()) if active else 0
+        active = tokenizer.quantizer
+        dead = int((used == 0).sum()) if active is not None else 0
         history.append({"epoch": epoch, **{key: value / len(rows) for key, value in sums.items()}, "dead": dead})
-        if active and settings.revive and dead and epoch < settings.epochs:
+        if active is not None and settings.revive and dead and epoch < settings.epochs:
             with torch.no_grad():
-                moved = tokenizer.quantizer.revive(tokenizer.encoder(rows), used, reviving)
-            _forget(optimiser, tokenizer.quantizer.codebooks, moved)
+                moved = active.revive(tokenizer.encoder(rows), used, reviving)
+            _forget(optimiser, active.codebooks, moved)
     return pd.DataFrame(history)
 
 
-def _forget(
-    optimiser: torch.optim.Adam, codebooks: torch.nn.Parameter, moved: list[tuple[int, torch.Tensor]]
-) -> None:
+def _forget(optimiser: torch.optim.Adam, codebooks: torch.nn.Parameter, moved: list[tuple[int, torch.Tensor]]) -> None:
     """Clear Adam's memory of codes that were moved: it belongs to where they used to be."""
     state = optimiser.state.get(codebooks, {})
     for level, dead in moved:

@@ -11,6 +11,7 @@ The paper leaves open what moves the codebooks; here it is the codebook loss of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class TokenizerSettings(Settings):
 def mlp(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers with GELU between them, initialised from `generator` (Xavier uniform, zero bias)."""
     layers: list[nn.Module] = []
-    for index, (inner, outer) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for index, (inner, outer) in enumerate(pairwise(widths)):
         linear = nn.utils.skip_init(nn.Linear, inner, outer)
         nn.init.xavier_uniform_(linear.weight, generator=generator)
         nn.init.zeros_(linear.bias)
