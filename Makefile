@@ -33,7 +33,7 @@ repro: setup
 	@$(BIN)/python -m motorec.pipeline
 
 hm: setup
-	@$(BIN)/python -m motorec.pipeline --profile hm report ablations
+	@$(BIN)/python -m motorec.pipeline --profile hm track report
 	@$(BIN)/python -m motorec.pipeline summary
 
 test: setup

@@ -1,7 +1,8 @@
 """Frozen, typed settings of every stage, read from `params/`. Nothing else in the package reads that folder.
 
-A key that does not exist stops the run before it starts, with the file, the key and the nearest known one. Any file may
-carry a `per_dataset:` block whose entries are laid over the rest for one data set.
+A key that does not exist stops the run before it starts, with the file, the key and the nearest known one. A file of
+settings that a data set may need otherwise (`features`, `tokenize`, `train`, `evaluate`, `models/*`) may carry a
+`per_dataset:` block whose entries are laid over the rest for one data set.
 """
 
 from __future__ import annotations
@@ -82,10 +83,9 @@ class CatalogueSettings(Settings):
 
 
 class FolderSettings(CatalogueSettings):
-    """A dataset folder: interactions.csv, items.jsonl, images/."""
+    """A dataset folder at data/raw/<name>: interactions.csv, items.jsonl, images/."""
 
     source: Literal["folder"]
-    folder: str | None = None  # relative to the root; default data/raw/<name>
 
 
 class InterSettings(CatalogueSettings):
@@ -208,7 +208,8 @@ def parse(kind: type[AnySettings], values: Mapping[str, Any], where: str) -> Any
         ParamsError: A key is unknown or missing, or a value has the wrong type or lies outside its range.
     """
     try:
-        return kind.model_validate_json(json.dumps(dict(values)))
+        # Through JSON, where a list may stand for a tuple; a date or the like becomes a word and is told as one.
+        return kind.model_validate_json(json.dumps(dict(values), default=str))
     except ValidationError as error:
         raise ParamsError(explain(error, kind, where)) from None
 
@@ -247,7 +248,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def set_dotted(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply `{"tokenizer.gamma": 0}` to nested values."""
+    """Apply `{"tokenizer.sparsity": 0}` to nested values."""
     changed = dict(values)
     for key, value in changes.items():
         for part in reversed(key.split(".")):
@@ -275,15 +276,31 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _for_dataset(values: Mapping[str, Any], dataset: str | None) -> dict[str, Any]:
-    """Lay the block of one data set over the rest."""
-    rest = {key: value for key, value in values.items() if key != "per_dataset"}
-    return merge(rest, values.get("per_dataset", {}).get(dataset, {}))
+def read_for_dataset(path: Path, dataset: str | None) -> dict[str, Any]:
+    """Read a YAML mapping and lay its block for one data set over the rest.
+
+    Raises:
+        ParamsError: As `read_yaml`; or the block `per_dataset` is no mapping, or names a data set that does not exist.
+    """
+    values = read_yaml(path)
+    blocks = values.pop("per_dataset", {})
+    known = [file.stem for file in (paths.root() / "params" / "data").glob("*.yaml")]
+    if not isinstance(blocks, dict):
+        raise ParamsError(f"{paths.shown(path)}: per_dataset must map data sets to settings.")
+    for name, block in blocks.items():
+        if name not in known:
+            raise ParamsError(f"{paths.shown(path)}: per_dataset names {name!r}. {nearest(str(name), known)}")
+        if not isinstance(block, dict):
+            raise ParamsError(f"{paths.shown(path)}: per_dataset.{name} must map keys to values.")
+    return merge(values, blocks.get(dataset, {}))
 
 
 def _load(kind: type[AnySettings], file: str, dataset: str | None = None) -> AnySettings:
     path = paths.root() / "params" / file
-    return parse(kind, _for_dataset(read_yaml(path), dataset), paths.shown(path))
+    values = read_yaml(path) if dataset is None else read_for_dataset(path, dataset)
+    if dataset is None and kind not in (RunSettings, ReportSettings):
+        values.pop("per_dataset", None)
+    return parse(kind, values, paths.shown(path))
 
 
 def load_run() -> RunSettings:
@@ -328,13 +345,17 @@ def load_dataset(name: str) -> DatasetSettings:
 
 def load_tokenizer(dataset: str | None = None) -> dict[str, Any]:
     """Read `params/tokenize.yaml` as plain values; `motorec.tokenizer` gives them their type."""
-    return _for_dataset(read_yaml(paths.root() / "params" / "tokenize.yaml"), dataset)
+    return read_for_dataset(paths.root() / "params" / "tokenize.yaml", dataset)
 
 
 def load_ablations() -> dict[str, Ablation]:
     """Read `params/ablations.yaml`."""
     path = paths.root() / "params" / "ablations.yaml"
-    return {name: parse(Ablation, entry, f"{paths.shown(path)}, {name}") for name, entry in read_yaml(path).items()}
+    entries = read_yaml(path)
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise ParamsError(f"{paths.shown(path)}: {name} must have the keys title, base and set.")
+    return {name: parse(Ablation, entry, f"{paths.shown(path)}, {name}") for name, entry in entries.items()}
 
 
 def load_model(name: str, dataset: str | None = None) -> ModelChoice:
@@ -354,12 +375,12 @@ def load_model(name: str, dataset: str | None = None) -> ModelChoice:
         )
     base = ablations[name].base if name in ablations else name
     where = f"params/models/{base}.yaml"
-    values = _for_dataset(read_yaml(folder / f"{base}.yaml"), dataset)
+    values = read_for_dataset(folder / f"{base}.yaml", dataset)
     if name in ablations:
         values = set_dotted(values, ablations[name].set)
         where = f"params/ablations.yaml, {name} (on {where})"
-    train_file = paths.root() / "params" / "train.yaml"
-    training = merge(_for_dataset(read_yaml(train_file), dataset), values.pop("training", {}))
+    training = read_for_dataset(paths.root() / "params" / "train.yaml", dataset)
+    training = merge(training, values.pop("training", {}))
     kind = values.pop("kind", base)
     title = ablations[name].title if name in ablations else values.pop("title", name)
     values.pop("title", None)

@@ -5,13 +5,13 @@ The files are all that later stages, the tables and MLflow ever see of a run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -23,6 +23,9 @@ from motorec.evaluation import Evaluation, evaluate, validate
 from motorec.features import load_all
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
 from motorec.training import Fit, checkpoint_folder, fingerprint, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -85,11 +88,12 @@ class Experiment:
             lambda: validate(model.score, self.dataset, settings.metric, self.evaluation),
             seed=inputs.seed,
             label=f"{inputs.dataset}/{self.choice.name}/{inputs.seed}",
+            stream=f"{inputs.dataset}/{self.choice.kind}",
             scratch=checkpoint_folder(inputs.dataset, self.choice.name, inputs.seed),
             fingerprint=self._fingerprint(),
         )
         self.cost["seconds_train"] = fit.seconds
-        self.cost["seconds_per_epoch"] = fit.seconds / len(fit.history)
+        self.cost["seconds_per_epoch"] = fit.seconds_per_epoch
         self.cost["epochs"] = float(len(fit.history))
         self.cost["parameters"] = float(sum(table.numel() for table in model.parameters()))
         return fit
@@ -113,18 +117,36 @@ class Experiment:
             "training": self.choice.training.model_dump(mode="json"),
             "evaluation": self.evaluation.model_dump(mode="json"),
             "features": {name: features.encoder for name, features in sorted(self.inputs.features.items())},
+            "encoding": config.load_features(self.inputs.dataset).model_dump(mode="json"),
+            "data": config.load_dataset(self.inputs.dataset).model_dump(mode="json"),
         }
         if "tokenizer" in self.choice.settings:
             shared = config.load_tokenizer(self.inputs.dataset)
             values["tokenizer"] = config.merge(shared, self.choice.settings["tokenizer"])
         return values
 
-    def save(self, model: Recommender, fit: Fit | None, results: dict[str, Evaluation]) -> dict[str, float]:
-        """Write `metrics.json` for git, and weights, losses and per-user values for DVC; each folder whole.
+    def training_curves(self, fit: Fit) -> Figure:
+        """Losses and validation by epoch."""
+        from motorec.reporting import figures
+
+        history = fit.history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
+        history = history.assign(model=self.choice.name, title=self.choice.title, seed=self.inputs.seed)
+        return figures.training(history, f"{self.inputs.dataset}, seed {self.inputs.seed}")
+
+    def save(
+        self,
+        model: Recommender,
+        fit: Fit | None,
+        results: dict[str, Evaluation],
+        figures: Mapping[str, Figure] | None = None,
+    ) -> dict[str, float]:
+        """Write `metrics.json` for git, and weights, losses, per-user values and figures for DVC; each folder whole.
 
         Returns:
             The metrics as written, by name.
         """
+        from motorec.reporting.figures import save as save_figure
+
         where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
         metrics = {name: round(value, 6) for result in results.values() for name, value in result.means.items()}
         with paths.whole_folder(paths.run_data(*where)) as folder:
@@ -134,6 +156,8 @@ class Experiment:
             history = fit.history if fit is not None else pd.DataFrame(columns=["epoch"])
             validated = history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
             validated.to_csv(folder / "history.csv", index=False, float_format="%.6g")
+            for name, figure in (figures or {}).items():
+                save_figure(figure, folder / f"{name}.png")
             if isinstance(model, torch.nn.Module):
                 weights = {name: value.contiguous() for name, value in model.state_dict().items()}
                 save_file(weights, folder / "model.safetensors")
@@ -148,18 +172,10 @@ class Experiment:
 
     def _fingerprint(self) -> str:
         """What the training depends on, for its checkpoint."""
-        train_matrix = self.inputs.train
-        arrays = [train_matrix.indptr, train_matrix.indices, *(f.matrix for f in self.inputs.features.values())]
-        data = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
-        return fingerprint(_json(self.settings()), *data)
-
-
-def run(dataset: str, model: str, seed: int) -> dict[str, float]:
-    """A whole run without a notebook; returns the metrics."""
-    experiment = Experiment.load(dataset, model, seed)
-    recommender = experiment.build()
-    fit = experiment.fit(recommender)
-    return experiment.save(recommender, fit, experiment.evaluate(recommender))
+        # Validation is in it, since the best epoch so far was chosen by it.
+        interactions = self.dataset.interactions.to_csv(index=False)
+        vectors = [features.matrix.tobytes() for features in self.inputs.features.values()]
+        return fingerprint(_json(self.settings()), interactions, *vectors)
 
 
 def _json(values: dict[str, Any]) -> str:

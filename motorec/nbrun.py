@@ -22,6 +22,10 @@ from traitlets import Enum
 from motorec import config, paths
 from motorec.errors import MotorecError, ParamsError, nearest
 
+# Before this one, all settings of its data set are checked: later notebooks come after long work.
+FIRST = "01_data"
+KILLED = "the notebook's process was killed, perhaps for want of memory."
+
 
 class Kernel(AsyncKernelManager):
     """A kernel spoken to through local sockets: nobody else on the machine can listen in, and none warns of it."""
@@ -99,7 +103,7 @@ def check(notebook: Path, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _check_names(values: Mapping[str, Any]) -> None:
-    """Data sets and models must exist: asking config for them raises, naming the nearest."""
+    """Data sets and models must exist, and their settings be right: asking config for them raises."""
     dataset = values.get("dataset")
     if dataset is not None:
         config.load_dataset(dataset)
@@ -139,12 +143,17 @@ def run(name: str, given: Mapping[str, str]) -> Path:
     """
     source = notebook_path(name)
     values = check(source, given)
+    if name == FIRST:
+        from motorec.preflight import check_dataset  # knows all models, and so brings torch
+
+        check_dataset(config.load_run(), values["dataset"])
     title = "-".join([name, *(str(value) for value in values.values())])
     target, kept = paths.notebooks() / f"{title}.ipynb", paths.failed() / f"{title}.ipynb"
 
     # A grammar of web addresses that takes a second to build, for a check that no notebook needs.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     started = time.perf_counter()
@@ -161,12 +170,12 @@ def run(name: str, given: Mapping[str, str]) -> Path:
                 stderr_file=sys.stderr,
                 kernel_manager_class="motorec.nbrun.Kernel",
             )
-        except PapermillExecutionError as error:
+        except (PapermillExecutionError, DeadKernelError) as error:
             kept.parent.mkdir(parents=True, exist_ok=True)
             _copy_beside(scratch, kept).replace(kept)
+            what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else KILLED
             raise MotorecError(
-                f"{title} failed: {error.ename}: {error.evalue}\nThe notebook, up to the failing cell, is kept at "
-                f"{paths.shown(kept)}."
+                f"{title} failed: {what}\nThe notebook, up to the failing cell, is kept at {paths.shown(kept)}."
             ) from None
         executed = normalise(json.loads(scratch.read_text(encoding="utf-8")))
     paths.write_whole(target, json.dumps(executed, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

@@ -7,7 +7,7 @@ import warnings
 
 
 def setup(threads: int = 1) -> None:
-    """Fix what could make two runs differ, and set the look of figures and tables.
+    """Fix what could make two runs differ, and set the look of tables.
 
     Call it in the first cell, before torch is imported: threads are counted when it is.
 
@@ -35,7 +35,3 @@ def setup(threads: int = 1) -> None:
         shell.run_line_magic(
             "config", "InlineBackend.print_figure_kwargs = {'metadata': {'Software': None}, 'bbox_inches': 'tight'}"
         )
-
-    from motorec.reporting import figures
-
-    figures.set_theme()

@@ -5,6 +5,7 @@ The same names stand in `dvc.yaml`; a test holds the two together. D is a data s
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ def root() -> Path:
 def shown(path: Path) -> str:
     """A path as a reader sees it: relative to the root where it lies inside, so that no machine's folder is printed."""
     try:
-        return path.resolve().relative_to(root().resolve()).as_posix()
+        # Not resolved: a link inside the root is shown as what it is called here.
+        return Path(os.path.abspath(path)).relative_to(root()).as_posix()  # noqa: PTH100
     except ValueError:
         return path.as_posix()
 

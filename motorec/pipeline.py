@@ -15,12 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import yaml
+from filelock import FileLock, Timeout
 
 from motorec import config, paths
 from motorec.errors import MotorecError
+from motorec.preflight import check
 
 # Seconds a stage takes on two cores, for a first run; later ones know their own times.
 TYPICAL = {
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", help="stages, with all before them; default: all")
     words = parser.parse_args(arguments)
     try:
-        with profile(words.profile):
+        with alone(), profile(words.profile):
             check()
             targets = list(words.targets)
             return reproduce([*targets, "--force"] if words.force else targets)
@@ -70,24 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def check() -> None:
-    """Read every setting and look for every source before the first stage starts.
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the project for one run at a time.
 
     Raises:
-        ParamsError: A file in `params/` names or holds something that does not exist.
-        DataError: A data set's files are not where they should be.
+        MotorecError: Another run is under way.
     """
-    from motorec.data.prepare import check_source
-
-    run = config.load_run()
-    config.load_features()
-    config.load_evaluation()
-    config.load_report()
-    for dataset in run.datasets:
-        for model in [*run.closed_form, *run.trained, *run.ablations]:
-            config.load_model(model, dataset)
-        if dataset not in run.sources:
-            check_source(dataset)
+    lock = FileLock(paths.root() / ".pipeline.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MotorecError("Another run of the pipeline is under way in this folder; wait for it to end.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -106,11 +105,15 @@ def profile(name: str | None) -> Iterator[None]:
     values = config.read_yaml(target) | config.read_yaml(target.parent / "profiles" / f"{name}.yaml")
     config.parse(config.RunSettings, values, f"params/profiles/{name}.yaml")
     shutil.copy2(target, kept)
+    written = yaml.safe_dump(values, sort_keys=False)
     try:
-        paths.write_whole(target, yaml.safe_dump(values, sort_keys=False))
+        paths.write_whole(target, written)
         yield
     finally:
-        kept.replace(target)
+        if target.read_text(encoding="utf-8") == written:
+            kept.replace(target)
+        else:
+            print(f"{paths.shown(target)} was edited during the run; the one before is {kept.name}.", file=sys.stderr)
 
 
 def reproduce(arguments: Sequence[str]) -> int:
@@ -137,7 +140,7 @@ def reproduce(arguments: Sequence[str]) -> int:
             elif found["rest"].strip() == ":":
                 print(clock.starts(found["stage"]), flush=True)
             else:
-                clock.passes(found["stage"])
+                clock.passes(found["stage"], restored="cached" in found["rest"])
         status = process.wait()
     except KeyboardInterrupt:
         process.wait()  # DVC got the same signal and is putting things in order
@@ -153,7 +156,7 @@ class Clock:
         self._ahead = {stage: expected_seconds(stage) for stage in stages}
         self._total = len(stages)
         self._began = time.monotonic()
-        self._ran = 0
+        self._ran = self._restored = 0
         self._expected_so_far = 0.0
 
     def starts(self, stage: str) -> str:
@@ -166,15 +169,18 @@ class Clock:
         place = f"[{self._total - len(self._ahead)}/{self._total}]"
         return f"{place} {stage} · {minutes(elapsed)} so far, at most about {minutes(left)} left"
 
-    def passes(self, stage: str) -> None:
-        """Note a stage that needs no run."""
+    def passes(self, stage: str, restored: bool = False) -> None:
+        """Note a stage that needs no run: nothing has changed, or DVC's cache had its results."""
         self._ahead.pop(stage, None)
+        self._restored += restored
 
     def ends(self, status: int) -> str:
         """A last line."""
         elapsed = minutes(time.monotonic() - self._began)
         if status:
             return f"Stopped after {elapsed}: see the error above. What is done is kept; the same command continues."
+        if not self._ran and self._restored:
+            return f"{self._restored} of {self._total} stages were brought back from DVC's cache in {elapsed}."
         if not self._ran:
             return f"Nothing to do: all {self._total} stages are up to date (looked for {elapsed})."
         return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Tables and figures are in results/."
@@ -187,9 +193,10 @@ class Clock:
 def expected_seconds(stage: str) -> float:
     """What a stage took last time, or a typical value."""
     kind, _, rest = stage.partition("@")
-    if kind in NOTEBOOKS:
-        for file in sorted((paths.timings() / "stages").glob(f"{NOTEBOOKS[kind]}-{rest}*.json")):
-            return float(json.loads(Path(file).read_text())["seconds"])
+    for ending in ("", "-*"):  # stages without a seed in their name run with the first one
+        name = {"oracle": f"{rest}-oracle"}.get(kind, rest)
+        for file in sorted((paths.timings() / "stages").glob(f"{NOTEBOOKS.get(kind, 'none')}-{name}{ending}.json")):
+            return float(json.loads(file.read_text(encoding="utf-8"))["seconds"])
     return TYPICAL.get(kind, 10.0)
 
 

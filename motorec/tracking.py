@@ -622,7 +622,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.what == "replay":
         print(replay(chosen.datasets))
+        for dataset in chosen.datasets:
+            paths.write_whole(folder() / f"{dataset}.txt", f"The runs of {dataset} were told to MLflow.\n")
         return
+    print(replay())
     if tracking_uri().startswith("http"):
         print(f"MLflow is at {tracking_uri()}, as MLFLOW_TRACKING_URI says.")
         return

@@ -35,12 +35,14 @@ class Fit:
     Attributes:
         history: One row per epoch: `epoch`, `loss`, each term of it, and `valid` where it was measured.
         best_epoch: The epoch whose weights were kept.
-        seconds: Wall-clock time of the epochs of this process, validation excluded; never part of a result.
+        seconds: Wall-clock time of this process's epochs, validation excluded; never part of a result.
+        seconds_per_epoch: The same per epoch that this process ran: a resumed run did not run all of them.
     """
 
     history: pd.DataFrame
     best_epoch: int
     seconds: float
+    seconds_per_epoch: float
 
 
 class Triples:
@@ -89,6 +91,7 @@ def train(
     *,
     seed: int,
     label: str,
+    stream: str,
     scratch: Path,
     fingerprint: str,
 ) -> Fit:
@@ -101,6 +104,7 @@ def train(
         validate: Measures the frozen model on validation; larger is better.
         seed: The run's seed.
         label: What to call the run in progress and errors, for instance "garments/bpr/1".
+        stream: Names the random draws. A model and its ablations share one, so that they meet the same triples.
         scratch: Folder for the checkpoint of an unfinished run; removed at the end.
         fingerprint: Says what the run is made of; a checkpoint of something else is not resumed.
 
@@ -108,16 +112,16 @@ def train(
         MotorecError: The loss is no longer a finite number.
     """
     torch.use_deterministic_algorithms(True)
-    triples = Triples(interactions, settings.batch_size, seed, label)
+    triples = Triples(interactions, settings.batch_size, seed, stream)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     state = _State(model, optimiser, scratch / "checkpoint.pt", fingerprint)
-    started = time.perf_counter()
+    started, resumed_at = time.perf_counter(), state.epoch
     validating = 0.0
     bar = progress(range(state.epoch + 1, settings.epochs + 1), label, total=settings.epochs, start=state.epoch)
     for epoch in bar:
         if state.finished(settings.patience):
             break
-        row = {"epoch": epoch, **_one_epoch(model, optimiser, triples, epoch, seed, label, settings)}
+        row = {"epoch": epoch, **_one_epoch(model, optimiser, triples, epoch, seed, stream, label, settings)}
         if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
             before = time.perf_counter()
             model.freeze()
@@ -135,7 +139,8 @@ def train(
     model.freeze()
     shutil.rmtree(scratch, ignore_errors=True)
     columns = ["epoch", *[name for name in state.rows[0] if name not in ("epoch", "valid")], "valid"]
-    return Fit(pd.DataFrame(state.rows, columns=columns), state.best_epoch, seconds)
+    pace = seconds / max(1, state.epoch - resumed_at)
+    return Fit(pd.DataFrame(state.rows, columns=columns), state.best_epoch, seconds, pace)
 
 
 def _one_epoch(
@@ -144,12 +149,13 @@ def _one_epoch(
     triples: Triples,
     epoch: int,
     seed: int,
+    stream: str,
     label: str,
     settings: TrainingSettings,
 ) -> dict[str, float]:
     """One pass over the pairs; the mean of every term of the loss, weighted by batch size."""
     model.train()
-    model.start_epoch(seeding.torch_generator(seed, label, "augmentation", str(epoch)))
+    model.start_epoch(seeding.torch_generator(seed, stream, "augmentation", str(epoch)))
     sums: dict[str, float] = {}
     count = 0
     for users, positives, negatives in triples.epoch(epoch):

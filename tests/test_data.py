@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from motorec.config import InterSettings, SplitSettings, load_dataset
-from motorec.data import Dataset, check_source, make_source, prepare, published_features, raw_folder
+from motorec.data import Dataset, check_source, make_source, prepare, published_features
 from motorec.data.prepare import _sentences
 from motorec.data.split import core, random_split
 from motorec.errors import DataError, ParamsError
@@ -128,15 +128,6 @@ def test_what_is_saved_is_what_is_loaded() -> None:
     pd.testing.assert_frame_equal(again.items, dataset.items)
     pd.testing.assert_frame_equal(again.interactions, dataset.interactions)
     assert (again.users, dict(again.facts)) == (dataset.users, dict(dataset.facts))
-
-
-def test_a_folder_may_lie_elsewhere(project: Path) -> None:
-    shop(folder="mine/shop")
-    Path("mine").mkdir()
-    Path("data/raw/shop").rename("mine/shop")
-    assert raw_folder("shop") == project / "mine" / "shop"
-    check_source("shop")
-    assert prepare("shop").n_items == 4
 
 
 def test_crlf_a_byte_order_mark_blank_lines_and_quotes_are_read() -> None:

@@ -51,6 +51,7 @@ def fitted(model: ModelChoice, dataset: Dataset, inputs: Inputs, scratch: Path) 
             lambda: validate(made.score, dataset, model.training.metric, EVALUATION),
             seed=inputs.seed,
             label=f"planted/{model.name}",
+            stream="planted",
             scratch=scratch,
             fingerprint="",
         )
@@ -180,7 +181,7 @@ class TestMoToRec:
         assert made.score(np.array([0, 5])).shape == (2, dataset.n_items)
 
     def test_no_modality_is_an_error(self, project: Path) -> None:
-        with pytest.raises(DataError, match="needs a text or a picture"):
+        with pytest.raises(DataError, match="neither text nor pictures"):
             build(motorec(), planted_inputs(planted_dataset(), ()))
 
     def test_latent_must_equal_dim(self, project: Path) -> None:

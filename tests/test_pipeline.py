@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from motorec import pipeline
+from motorec import pipeline, preflight
 from motorec.config import load_run
 from motorec.errors import DataError, ParamsError
 
@@ -95,7 +95,6 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     assert overall.set_index("model").loc["motorec", "recall@20"] == pytest.approx(
         metrics["test/all/recall@20"], abs=1e-5
     )
-    assert (first / "data/mlflow/mlflow.db").is_file()
     assert "| BPR-MF |" in (first / "README.md").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
@@ -106,9 +105,13 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     for command in (("add", "-A"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "results")):
         assert shell(first, "git", *command).returncode == 0
     assert shell(tmp_path, "git", "clone", "-q", str(first), str(clone)).returncode == 0
-    forced = shell(clone, sys.executable, "-m", "dvc", "repro", "--force")
-    assert forced.returncode == 0, forced.stdout + forced.stderr
+    plain = shell(clone, sys.executable, "-m", "dvc", "repro")
+    assert plain.returncode == 0, plain.stdout + plain.stderr
     assert digests(clone) == names
+    # The clone made the same files anew, and its own MLflow store has every run and what the files say.
+    for folder in (first, clone):
+        told = shell(folder, sys.executable, "-m", "motorec.tracking")
+        assert "0 runs logged, 5 already there" in told.stdout, told.stdout + told.stderr
     assert shell(clone, "git", "status", "--porcelain").stdout == ""
 
 
@@ -120,9 +123,9 @@ def test_wrong_settings_stop_before_the_first_stage(project: Path, capsys: pytes
 
 
 def test_a_missing_source_is_told_before_the_first_stage(project: Path) -> None:
-    change(project, "run.yaml", datasets=["hm"])
+    change(project, "run.yaml", datasets=["hm"], with_truth=[], ablation_datasets=[])
     with pytest.raises(DataError, match=r"data/raw/hm"):
-        pipeline.check()
+        preflight.check()
 
 
 def test_a_profile_replaces_the_run_and_is_put_back(project: Path) -> None:
@@ -156,3 +159,35 @@ def test_the_clock_counts_stages_and_time(project: Path) -> None:
     idle.passes("encoders")
     assert "Nothing to do: all 1 stages are up to date" in idle.ends(0)
     assert "the same command continues" in idle.ends(1)
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        ("models/motorec.yaml", {"contrastve": 0.1}, "'contrastve'. Did you mean 'contrastive'?"),
+        ("tokenize.yaml", {"codebok_size": 8}, "'codebok_size'. Did you mean 'codebook_size'?"),
+        ("train.yaml", {"metric": "all/recal@20"}, "'recal'"),
+        ("train.yaml", {"per_dataset": {"garmnts": {"epochs": 3}}}, "'garmnts'. Did you mean 'garments'?"),
+        ("report.yaml", {"headline": ["recal@20"]}, "'recal"),
+        ("run.yaml", {"with_truth": ["hm"]}, "with_truth names 'hm'"),
+        ("run.yaml", {"models": ["bpr", "bpr"]}, "models names bpr more than once"),
+        (
+            "ablations.yaml",
+            {"motorec-no-ara": {"title": "x", "base": "motorec", "set": {"tokenizer.rarty": "off"}}},
+            "'rarty'. Did you mean 'rarity'?",
+        ),
+    ],
+)
+def test_a_mistake_in_any_settings_file_is_found_beforehand(
+    file: str, values: dict[str, object], message: str, project: Path
+) -> None:
+    change(project, file, **values)
+    with pytest.raises(ParamsError) as found:
+        preflight.check()
+    assert message in str(found.value)
+
+
+def test_only_one_run_at_a_time(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pipeline.alone():
+        assert pipeline.main([]) == 1
+    assert "Another run of the pipeline is under way" in capsys.readouterr().err

@@ -51,6 +51,7 @@ def run(
         judge,
         seed=1,
         label="planted/bpr/1",
+        stream="planted/bpr",
         scratch=scratch,
         fingerprint=fingerprint,
     )

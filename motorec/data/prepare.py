@@ -7,6 +7,7 @@ missing picture, an item without text, a user with too few interactions) is left
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,6 @@ def make_source(name: str) -> None:
             make_ml100k(settings, scratch)
 
 
-def raw_folder(name: str) -> Path:
-    """Where a data set's raw files lie; `image` in `Dataset.items` is relative to it."""
-    settings = load_dataset(name)
-    if isinstance(settings, FolderSettings) and settings.folder is not None:
-        return paths.root() / settings.folder
-    return paths.raw(name)
-
-
 def check_source(name: str) -> None:
     """Check that the files that a person has to provide are there: quick, to be asked before long work.
 
@@ -85,7 +78,7 @@ def prepare(name: str) -> Dataset:
     """
     settings = load_dataset(name)
     require(_files(name, settings), _remedy(name, settings))
-    place = raw_folder(name)
+    place = paths.raw(name)
     data = read_inter(place / settings.file) if isinstance(settings, InterSettings) else folders.read_folder(place)
     check_interactions(data)
     text = _texts(data.items, name, settings)
@@ -136,23 +129,20 @@ def _params(name: str) -> str:
 
 def _files(name: str, settings: DatasetSettings) -> list[Path]:
     """The files without which there is no data set."""
-    place = raw_folder(name)
+    place = paths.raw(name)
     return [place / settings.file] if isinstance(settings, InterSettings) else folders.files(place)
 
 
 def _remedy(name: str, settings: DatasetSettings) -> str:
     """What to do where a file is missing."""
-    place = paths.shown(raw_folder(name))
+    place = paths.shown(paths.raw(name))
     if isinstance(settings, InterSettings):
         extra = " and ".join(FEATURES.values())
         return (
             f"Put {settings.file} in {place}/, and beside it, where you have them, {extra} ({_params(name)} says more)."
         )
     if isinstance(settings, FolderSettings):
-        return (
-            f"Put the dataset folder, with interactions.csv, items.jsonl and images/, at {place}/, "
-            f"or name its place as `folder:` in {_params(name)}."
-        )
+        return f"Put the dataset folder, with interactions.csv, items.jsonl and images/, at {place}/ (a link will do)."
     return f"Make it first: dvc repro, or motorec.data.make_source({name!r})."
 
 
@@ -241,6 +231,10 @@ def _leave_out_bad_pictures(items: pd.DataFrame, place: Path) -> dict[str, Any]:
             f"{images[0]}. Put them there, or remove the key 'image' where there is none."
         )
     facts: dict[str, Any] = {}
+    told = {state: states.count(state) for state in ("missing", "unreadable") if state in states}
+    if told:
+        counts = " and ".join(f"{count} {state}" for state, count in told.items())
+        print(f"{paths.shown(place)}: pictures {counts}; these items go on without one.", file=sys.stderr)
     for state in ("missing", "unreadable"):
         bad = [image for image, found in zip(images, states, strict=True) if found == state]
         facts |= {f"pictures_{state}": len(bad), f"pictures_{state}_first": bad[:SHOWN]}

@@ -128,7 +128,7 @@ def validate(
         ParamsError: No such group or metric.
         MotorecError: A score is not a finite number, or nobody has a target in this group.
     """
-    group, name, k = _parse(metric, settings)
+    group, name, k = parse_metric(metric, settings)
     members = item_groups(dataset, settings)[group]
     users, targets = _targets(dataset, "valid")
     n_targets = _count(targets, members)
@@ -235,7 +235,12 @@ def _count(targets: sparse.csr_matrix, members: Bool[np.ndarray, " items"]) -> I
     return (targets @ members.astype(np.float64)).astype(np.int64)
 
 
-def _parse(metric: str, settings: EvaluationSettings) -> tuple[str, str, int]:
+def parse_metric(metric: str, settings: EvaluationSettings) -> tuple[str, str, int]:
+    """Group, metric and cut-off of a name such as "all/recall@20".
+
+    Raises:
+        ParamsError: A part of it does not exist.
+    """
     group, _, rest = metric.partition("/")
     name, _, cutoff = rest.partition("@")
     groups = ["all", "cold", "warm", *bucket_names(settings.degree_edges)]

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import stats
 
 from motorec.errors import DataError
 from motorec.seeding import numpy_generator
@@ -121,6 +120,8 @@ def _wilcoxon(difference: Float[np.ndarray, " users"]) -> float:
     """Two-sided p. Many users have the same value under both models: Pratt's method keeps them in the ranking."""
     if not difference.any():
         return 1.0
+    from scipy import stats  # slow to import
+
     return float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
 
 

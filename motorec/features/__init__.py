@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Float32
 
 from motorec import paths
 from motorec.config import EncoderSettings, FeatureSettings, InterSettings, load_dataset, load_features
-from motorec.data import Dataset, published_features, raw_folder
+from motorec.data import Dataset, published_features
 from motorec.data.raw import some
 from motorec.errors import DataError
 
-__all__ = ["MODALITIES", "Features", "Modality", "extract", "load_all", "save_all"]
+__all__ = ["MODALITIES", "Features", "Modality", "extract", "load_all", "require_content", "save_all"]
 
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("text", "image")
@@ -105,7 +105,7 @@ def _encoded(settings: FeatureSettings, dataset: Dataset, scratch: Path) -> Iter
     """The features that encoders make of texts and pictures."""
     from motorec.features.encode import encode, label  # here, since it imports this module
 
-    place = raw_folder(dataset.name)
+    place = paths.raw(dataset.name)
     for modality in MODALITIES:
         chosen: EncoderSettings = getattr(settings, modality)
         values = dataset.items[modality].tolist()
@@ -182,3 +182,18 @@ def load_all(name: str) -> dict[str, Features]:
     return {
         modality: Features.load(folder, modality) for modality in MODALITIES if (folder / f"{modality}.npz").is_file()
     }
+
+
+def require_content(features: dict[str, Features], dataset: str) -> dict[str, Features]:
+    """The features as they are, if there are any.
+
+    Raises:
+        DataError: The data set has neither text nor pictures, so there is nothing to tokenize.
+    """
+    if not features:
+        raise DataError(
+            f"{dataset}: the items have neither text nor pictures, so there is nothing to tokenize. Add some (or, for "
+            f"an .inter data set, text_feat.npy or image_feat.npy at {paths.shown(paths.raw(dataset))}/), or leave the "
+            "data set to models that need none: empty `token_models` in params/run.yaml."
+        )
+    return features

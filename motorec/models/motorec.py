@@ -9,13 +9,18 @@ channels are fused (`motorec.models.fusion`). All of it is trained at once:
 
 What the paper leaves open, and what was chosen here:
 
-* Users of the content channels start as the mean of their training items' :math:`z_q` (`content_users: aggregate`). A
+* Users of the content channels start as the mean :math:`z_q` of their training items that have the modality
+  (`content_users: aggregate`). A
   learned table (`learned`) overfits within a few epochs.
 * The scale of :math:`z_q` against the ID embeddings is explicit: each modality is divided by its mean norm after
   pretraining and multiplied by a learned factor that starts at `content_scale`.
 * InfoNCE: two views of a batch's users and liked items, each with a random share `mask` of the fused embedding's
   entries set to zero (feature masking); users and items are contrasted separately, `contrastive_nodes` of each at the
   most, since the cost is quadratic. Masking after the fusion needs no second pass through the graph.
+* An item without any training interaction keeps only layer 0 of the mean over layers, a quarter of its norm at L = 3:
+  LightGCN read literally, in every channel.
+* The tokenizer's losses are means over dimensions and levels, so that widths and depths do not change what the weights
+  mean.
 * An item that lacks a modality has :math:`z_q = 0` there and takes no part in that tokenizer's loss.
 * L2 is on the ID embeddings of the batch.
 """
@@ -31,8 +36,8 @@ from torch import Tensor, nn
 
 from motorec import config
 from motorec.config import merge
-from motorec.errors import DataError, ParamsError
-from motorec.features import Features
+from motorec.errors import ParamsError
+from motorec.features import Features, require_content
 from motorec.graph import BipartiteGraph
 from motorec.models.base import Inputs, TrainedRecommender, embedding_table
 from motorec.models.fusion import HybridFusion, SumFusion
@@ -67,8 +72,7 @@ class MoToRec(TrainedRecommender):
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
         super().__init__()
-        if not inputs.features:
-            raise DataError(f"{inputs.dataset}: MoToRec needs a text or a picture of the items, and there is neither.")
+        require_content(dict(inputs.features), inputs.dataset)
         self.settings = settings
         token_settings = config.parse(
             TokenizerSettings,
@@ -122,10 +126,17 @@ class MoToRec(TrainedRecommender):
         content, tokenized = [], []
         for channel in self.channels:
             items, result = channel()
-            users = self.graph.users_from_items(items) if channel.users is None else channel.users
+            users = self._content_users(channel, items)
             content.append(torch.cat(self.graph.propagate(users, items, layers)))
             tokenized.append(result)
         return collaborative, torch.stack(content), tokenized
+
+    def _content_users(self, channel: ContentChannel, items: Float[Tensor, "items d"]) -> Float[Tensor, "users d"]:
+        """How users start in a content channel; see the module's docstring."""
+        if channel.users is not None:
+            return channel.users
+        share = self.graph.users_from_items(channel.present.unsqueeze(1).float())
+        return self.graph.users_from_items(items) / share.clamp_min(1e-6)
 
     def embeddings(self) -> tuple[Float[Tensor, "users d"], Float[Tensor, "items d"]]:
         """Fused embeddings."""
@@ -150,9 +161,10 @@ class MoToRec(TrainedRecommender):
             contrast = [self._contrast(fused[torch.unique(rows)]) for rows in (user_rows, positive_rows)]
             losses["infonce"] = settings.contrastive * torch.stack(contrast).sum()
         rows = torch.unique(positives)
-        losses["tokenizer"] = settings.tokenizer_weight * sum(
+        by_channel = [
             channel.loss(result, rows, self.rarity) for channel, result in zip(self.channels, tokenized, strict=True)
-        )
+        ]
+        losses["tokenizer"] = settings.tokenizer_weight * torch.stack(by_channel).sum()
         norm = squared_norm(self.users[users], self.items[positives], self.items[negatives])
         losses["l2"] = settings.l2 * norm
         return losses

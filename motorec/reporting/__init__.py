@@ -1,5 +1,1 @@
-"""Reporting: tables and figures from what the runs left behind."""
-
-from motorec.reporting.report import Report, report
-
-__all__ = ["Report", "report"]
+"""Reporting: tables and figures from what the runs left behind; start at `motorec.reporting.report`."""

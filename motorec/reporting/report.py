@@ -95,7 +95,10 @@ class Report:
     @property
     def figure_names(self) -> list[str]:
         """Names of the figures this data set has."""
-        return [name for name in FIGURES if self.has_ablations or not name.startswith("ablation")]
+        without = () if self.run.trained else ("training",)
+        return [
+            name for name in FIGURES if name not in without and (self.has_ablations or not name.startswith("ablation"))
+        ]
 
     @property
     def has_ablations(self) -> bool:

@@ -32,6 +32,11 @@ class ExpectedRun:
     title: str
     role: Role
 
+    @property
+    def metrics_file(self) -> Path:
+        """Where its metrics are, or should be."""
+        return paths.run_results(self.dataset, self.model, self.seed) / "metrics.json"
+
 
 def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     """The runs of one data set, in the order of the tables.
@@ -63,12 +68,12 @@ def load_metrics(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
     Raises:
         DataError: A run has no metrics file, or one that cannot be read.
     """
-    missing = [run for run in runs if not _metrics_file(run).is_file()]
+    missing = [run for run in runs if not run.metrics_file.is_file()]
     if missing:
-        raise DataError("\n".join(_how_to_make(run, _metrics_file(run)) for run in missing))
+        raise DataError("\n".join(_how_to_make(run, run.metrics_file) for run in missing))
     rows = []
     for run in runs:
-        file = _metrics_file(run)
+        file = run.metrics_file
         try:
             values = {tuple(key.split("/")): float(value) for key, value in json.loads(file.read_text()).items()}
             rows += [
@@ -112,10 +117,6 @@ def load_history(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
             pd.DataFrame({"model": run.model, "title": run.title, "seed": run.seed}, history.index).join(history)
         )
     return pd.concat(frames, ignore_index=True)
-
-
-def _metrics_file(run: ExpectedRun) -> Path:
-    return paths.run_results(run.dataset, run.model, run.seed) / "metrics.json"
 
 
 def _data_file(run: ExpectedRun, name: str) -> Path:

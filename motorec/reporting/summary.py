@@ -14,12 +14,12 @@ import pandas as pd
 from motorec import paths
 from motorec.config import InterSettings, load_dataset, load_evaluation, load_features, load_report, load_run
 from motorec.errors import DataError
+from motorec.features.encode import label
 from motorec.reporting import tables
 from motorec.reporting.report import MARKS, SEEDS, caption
 from motorec.reporting.runs import expected_runs, load_metrics
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-BUNDLED = {"text": "all-MiniLM-L6-v2", "image": "EfficientNet-Lite0"}
 
 
 def dataset_titles() -> dict[str, str]:
@@ -35,7 +35,15 @@ def joint_metrics() -> pd.DataFrame:
         DataError: A run is missing.
     """
     run = load_run()
-    return load_metrics([expected for name in dataset_titles() for expected in expected_runs(run, name)])
+    runs = []
+    for name in dataset_titles():
+        expected = expected_runs(run, name)
+        if name not in run.datasets:
+            # An opt-in data set shows what is finished: a model that is new here has no runs there yet.
+            unfinished = {one.model for one in expected if not one.metrics_file.is_file()}
+            expected = [one for one in expected if one.model not in unfinished]
+        runs += expected
+    return load_metrics(runs)
 
 
 def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -84,10 +92,7 @@ def _encoders(titles: dict[str, str]) -> str:
     made: dict[str, list[str]] = {}
     for name, title in titles.items():
         features = load_features(name)
-        text, image = (
-            BUNDLED[modality] if encoder == "bundled" else encoder
-            for modality, encoder in (("text", features.text.encoder), ("image", features.image.encoder))
-        )
+        text, image = label(features.text.encoder, "text"), label(features.image.encoder, "image")
         ready = isinstance(load_dataset(name), InterSettings)
         made.setdefault("as published" if ready else f"{text} (texts), {image} (pictures)", []).append(title)
     told = "; ".join(f"{', '.join(names)}: {by}" for by, names in made.items()) if len(made) > 1 else next(iter(made))

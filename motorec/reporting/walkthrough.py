@@ -15,12 +15,11 @@ from motorec.reporting.figures import grid, palette, themed
 
 
 @themed
-def explained_variance(features: Mapping[str, Float[np.ndarray, "_ _"]], kept: int | None, title: str) -> Figure:
+def explained_variance(features: Mapping[str, Float[np.ndarray, "_ _"]], title: str) -> Figure:
     """Share of the variance that the first principal components hold, a line per modality.
 
     Args:
         features: Rows of each modality, of the items that have it.
-        kept: Components that the tokenizer keeps; None: all.
         title: The data set's title.
     """
     figure, axes = grid(1, 1, 5.6, 2.8, f"{title}: how many dimensions are in use?")
@@ -29,8 +28,6 @@ def explained_variance(features: Mapping[str, Float[np.ndarray, "_ _"]], kept: i
         spectrum = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
         share = np.cumsum(spectrum) / spectrum.sum()
         axis.plot(np.arange(1, len(share) + 1), share, color=colour, linewidth=1.8, label=modality)
-    if kept is not None:
-        axis.axvline(kept, color="0.3", linestyle="--", linewidth=1, label=f"the tokenizer keeps {kept}")
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_ylim(0, 1.02)

@@ -26,18 +26,27 @@ def collisions(codes: Int[np.ndarray, "n levels"]) -> float:
     return float((counts[inverse.ravel()] > 1).mean())
 
 
-def kept_neighbours(before: Float[np.ndarray, "n a"], after: Float[np.ndarray, "n b"], neighbours: int = 10) -> float:
-    """Share of each row's nearest neighbours (by cosine) in one space that are neighbours in the other, too."""
+def kept_neighbours(
+    before: Float[np.ndarray, "n a"], after: Float[np.ndarray, "n b"], neighbours: int = 10, block: int = 1024
+) -> float:
+    """Share of each row's nearest neighbours (by cosine) in one space that are neighbours in the other, too.
+
+    Rows are compared in blocks, so that memory is linear in their number.
+    """
     neighbours = min(neighbours, len(before) - 1)
     if neighbours < 1:
         return 1.0
-    tops = []
-    for rows in (before, after):
-        unit = torch.nn.functional.normalize(torch.from_numpy(rows).double(), dim=1)
-        nearness = unit @ unit.T
-        nearness.fill_diagonal_(-2.0)
-        tops.append(torch.zeros_like(nearness, dtype=torch.bool).scatter_(1, nearness.topk(neighbours).indices, True))
-    return float((tops[0] & tops[1]).sum() / (neighbours * len(before)))
+    spaces = [torch.nn.functional.normalize(torch.from_numpy(rows).double(), dim=1) for rows in (before, after)]
+    kept = 0
+    for start in range(0, len(before), block):
+        masks = []
+        for unit in spaces:
+            near = unit[start : start + block] @ unit.T
+            near[torch.arange(len(near)), torch.arange(start, start + len(near))] = -2.0
+            chosen = near.topk(neighbours).indices
+            masks.append(torch.zeros_like(near, dtype=torch.bool).scatter_(1, chosen, True))
+        kept += int((masks[0] & masks[1]).sum())
+    return kept / (neighbours * len(before))
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from motorec.config import Count, NotNegative, Positive, Settings, Share
+from motorec.config import Count, NotNegative, Positive, Settings
 from motorec.tokenizer.quantizer import ResidualQuantizer
 from motorec.tokenizer.sparsity import soft_usage, sparsity_loss
 
@@ -42,7 +42,9 @@ class TokenizerSettings(Settings):
     init: Literal["kmeans", "random"] = "kmeans"
     revive: bool = True
     epochs: Count = 60
-    warmup: Share = 0.25  # share of the epochs before the codebooks are placed: the encoder has learned by then
+    warmup: Annotated[float, Field(ge=0, lt=1)] = (
+        0.25  # share of the epochs before the codebooks are placed: the encoder has learned by then
+    )
     batch_size: Count = 1024
     learning_rate: Positive = 1e-3
 
