@@ -224,7 +224,8 @@ def training(history: pd.DataFrame, title: str) -> Figure:
                 _curve(axis, here, curve, colours[curve])
         if all((here[loss].dropna() > 0).all() for loss in losses):
             top.set_yscale("log")
-            top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = top.get_ylim()
+            top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
             top.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             top.yaxis.set_minor_formatter(NullFormatter())
         top.tick_params(labelbottom=False)

@@ -192,7 +192,7 @@ def caption(name: str, title: str, settings: ReportSettings, evaluation: Evaluat
     cold = evaluation.cold_below
     tests = (
         f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
-        f"{100 * (1 - settings.alpha):g}% bootstrap interval, Wilcoxon signed-rank p after Holm's correction over this "
+        f"{100 * (1 - settings.alpha):g}% bootstrap interval, paired t-test's p after Holm's correction over this "
         "table, Cohen's d"
     )
     ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
@@ -213,7 +213,8 @@ def _group(group: str, report: Report) -> pd.DataFrame:
 
 
 def _ablation(report: Report) -> pd.DataFrame:
-    return tables.ablation_table(load_metrics(report.variants), report.settings.reference, report.settings.headline)
+    runs = report.variants + [run for run in report.models if run.role == "oracle"]
+    return tables.ablation_table(load_metrics(runs), report.settings.reference, report.settings.headline)
 
 
 TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {

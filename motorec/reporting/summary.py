@@ -66,10 +66,12 @@ def readme_section() -> str:
     for group, table in (("all", overall), ("cold", cold)):
         aligned = wide[["dataset", "model"]].merge(table, how="left", on=["dataset", "model"])
         for metric in settings.headline:
-            for suffix in ("", "_sd"):
+            for suffix in ("", "_sd", "_of_oracle"):
                 columns[f"{group}/{metric}{suffix}"] = aligned.get(f"{metric}{suffix}", float("nan"))
     wide = wide.assign(**columns)
-    shown = [column for column in columns if not column.endswith("_sd")]
+    # The oracle's share is told for the first metric; the tables have it for all.
+    left_out = ("_sd", *(f"{metric}_of_oracle" for metric in settings.headline[1:]))
+    shown = [column for column in columns if not column.endswith(left_out) and wide[column].notna().any()]
     cold_below = load_evaluation().cold_below
     text = (
         f"Test, full ranking: {SEEDS}; {MARKS}. "

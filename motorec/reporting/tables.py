@@ -74,10 +74,11 @@ def ablation_table(
 
     Returns:
         `dataset`, `model`, `title`, `seeds`, and for each group and metric the columns `<group>/<metric>` (mean over
-        seeds), `<group>/<metric>_sd` and `<group>/<metric>_diff` (mean minus that of the full model).
+        seeds), `<group>/<metric>_sd`, `<group>/<metric>_diff` (mean minus that of the full model) and, where the
+        metrics hold an oracle, `<group>/<metric>_of_oracle` (share of its value).
     """
     ablated = metrics.loc[metrics["role"] == "ablation", "dataset"].unique()
-    variant = (metrics["role"] == "ablation") | (metrics["model"] == reference)
+    variant = (metrics["role"] != "model") | (metrics["model"] == reference)
     chosen = metrics[
         (metrics["split"] == "test")
         & metrics["dataset"].isin(ablated)
@@ -87,12 +88,16 @@ def ablation_table(
     ]
     table = _over_seeds(chosen.assign(metric=chosen["group"] + "/" + chosen["metric"]))
     full = table[table["model"] == reference].set_index("dataset")
+    oracle = table[table["model"] == ORACLE].set_index("dataset")
+    table = table[table["model"] != ORACLE].reset_index(drop=True)
     ordered = {}
     for column in (f"{group}/{metric}" for group in groups for metric in headline):
         if column in table:
             ordered[column] = table[column]
             ordered[f"{column}_sd"] = table[f"{column}_sd"]
             ordered[f"{column}_diff"] = table[column] - table["dataset"].map(full[column])
+            if not oracle.empty:
+                ordered[f"{column}_of_oracle"] = table[column] / table["dataset"].map(oracle[column])
     return pd.concat([table[KEYS], pd.DataFrame(ordered, index=table.index)], axis=1)
 
 
