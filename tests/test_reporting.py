@@ -17,7 +17,8 @@ from motorec.config import EvaluationSettings, load_run
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation.evaluate import bucket_names
-from motorec.reporting import report, summary, tables
+from motorec.reporting import summary, tables
+from motorec.reporting.report import report
 from motorec.reporting.runs import expected_runs, load_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -146,10 +147,12 @@ def test_ablations_are_told_as_differences_to_the_full_model():
     rows = [("d", "full", seed, group, "recall@20", 0.2 * seed) for seed in (1, 3) for group in ("all", "cold")]
     rows += [("d", "part", seed, group, "recall@20", 0.1 * seed) for seed in (1, 3) for group in ("all", "cold")]
     rows += [("e", "full", 1, "all", "recall@20", 0.5), ("d", "other", 1, "all", "recall@20", 0.7)]
+    rows += [("d", "oracle", 1, group, "recall@20", 0.8) for group in ("all", "cold")]
     table = tables.ablation_table(long(rows), "full", ["recall@20"])
     assert table["model"].tolist() == ["full", "part"]  # nothing of data sets without ablations, no other model
     np.testing.assert_allclose(table["all/recall@20_diff"], [0.0, -0.2])
     np.testing.assert_allclose(table["cold/recall@20_sd"], [0.08**0.5, 0.02**0.5])
+    np.testing.assert_allclose(table["all/recall@20_of_oracle"], [0.5, 0.25])
 
 
 def cells(values: dict[str, list[float]], style: tables.Style = tables.MARKDOWN) -> list[str]:
