@@ -47,6 +47,7 @@ class RunSettings(Settings):
     token_models: tuple[Name, ...] = ()  # models that start from the pretrained tokens
     ablation_datasets: tuple[Name, ...] = ()
     ablations: tuple[Name, ...] = ()
+    ablation_seeds: tuple[int, ...] = ()  # none named: all seeds
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
 
     @property

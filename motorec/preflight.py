@@ -63,6 +63,11 @@ def _check_names(run: RunSettings) -> None:
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:
             raise ParamsError(f"params/run.yaml: {key} names {', '.join(twice)} more than once.")
+    for seed in run.ablation_seeds:
+        if seed not in run.seeds:
+            raise ParamsError(
+                f"params/run.yaml: ablation_seeds names {seed}, which is not among `seeds`; add it there."
+            )
     for name, ablation in config.load_ablations().items():
         if name in run.ablations and ablation.base not in run.token_models:
             raise ParamsError(

@@ -30,6 +30,7 @@ TINY_RUN = {
     "token_models": ["motorec"],
     "seeds": [1],
     "ablation_datasets": ["garments"],
+    "ablation_seeds": [1],
     "ablations": ["motorec-no-rqvae"],
 }
 
@@ -170,6 +171,7 @@ def test_the_clock_counts_stages_and_time(project: Path) -> None:
         ("train.yaml", {"per_dataset": {"garmnts": {"epochs": 3}}}, "'garmnts'. Did you mean 'garments'?"),
         ("report.yaml", {"headline": ["recal@20"]}, "'recal"),
         ("run.yaml", {"with_truth": ["hm"]}, "with_truth names 'hm'"),
+        ("run.yaml", {"ablation_seeds": [9]}, "ablation_seeds names 9"),
         ("run.yaml", {"models": ["bpr", "bpr"]}, "models names bpr more than once"),
         (
             "ablations.yaml",

@@ -109,7 +109,14 @@ def long(rows: list[tuple[str, str, int, str, str, float]]) -> pd.DataFrame:
 
 @pytest.mark.usefixtures("project")
 def test_expected_runs_follow_the_settings():
-    change("run.yaml", seeds=[4, 5], closed_form=["popularity"], models=["bpr"], ablations=["motorec-no-ara"])
+    change(
+        "run.yaml",
+        seeds=[4, 5],
+        ablation_seeds=[],
+        closed_form=["popularity"],
+        models=["bpr"],
+        ablations=["motorec-no-ara"],
+    )
     runs = [(run.model, run.seed, run.role) for run in expected_runs(load_run(), "garments")]
     assert runs == [
         ("popularity", 4, "model"),

@@ -85,7 +85,9 @@ class Report:
                 f"{self.dataset!r} has no ablations: name it in `ablation_datasets` of params/run.yaml, and some in "
                 "`ablations`."
             )
-        return [run for run in self.runs if run.model == self.settings.reference] + ablations
+        seeds = {run.seed for run in ablations}  # like is compared with like
+        full = [run for run in self.runs if run.model == self.settings.reference and run.seed in seeds]
+        return full + ablations
 
     @property
     def table_names(self) -> list[str]:

@@ -41,7 +41,8 @@ class ExpectedRun:
 def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     """The runs of one data set, in the order of the tables.
 
-    Closed-form models and the oracle run once, with the first seed; trained models and ablations once per seed.
+    Closed-form models and the oracle run once, with the first seed; trained models once per seed, ablations once per
+    ablation seed.
 
     Raises:
         ParamsError: A model or ablation that `params/run.yaml` names does not exist.
@@ -49,7 +50,7 @@ def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     names: list[tuple[str, Role, Sequence[int]]] = [(name, "model", run.seeds[:1]) for name in run.closed_form]
     names += [(name, "model", run.seeds) for name in run.trained]
     if dataset in run.ablation_datasets:
-        names += [(name, "ablation", run.seeds) for name in run.ablations]
+        names += [(name, "ablation", run.ablation_seeds or run.seeds) for name in run.ablations]
     runs = []
     for name, role, seeds in names:
         title = load_model(name, dataset).title

@@ -68,7 +68,7 @@ def ablation_table(
 
     Args:
         metrics: What `runs.load_metrics` gives. Data sets without ablations are left out.
-        reference: The full model.
+        reference: The full model; its runs with other seeds than the ablations' are left out.
         headline: The metrics shown.
         groups: The target groups shown.
 
@@ -77,8 +77,11 @@ def ablation_table(
         seeds), `<group>/<metric>_sd`, `<group>/<metric>_diff` (mean minus that of the full model) and, where the
         metrics hold an oracle, `<group>/<metric>_of_oracle` (share of its value).
     """
-    ablated = metrics.loc[metrics["role"] == "ablation", "dataset"].unique()
-    variant = (metrics["role"] != "model") | (metrics["model"] == reference)
+    ablations = metrics[metrics["role"] == "ablation"]
+    ablated = ablations["dataset"].unique()
+    # Like is compared with like: of the full model, only the seeds that the ablations have.
+    paired = metrics["seed"].isin(ablations["seed"].unique())
+    variant = (metrics["role"] != "model") | ((metrics["model"] == reference) & paired)
     chosen = metrics[
         (metrics["split"] == "test")
         & metrics["dataset"].isin(ablated)
