@@ -171,8 +171,7 @@ def run(name: str, given: Mapping[str, str]) -> Path:
                 kernel_manager_class="motorec.nbrun.Kernel",
             )
         except (PapermillExecutionError, DeadKernelError) as error:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            _copy_beside(scratch, kept).replace(kept)
+            paths.write_whole(kept, scratch.read_bytes())
             what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else KILLED
             raise MotorecError(
                 f"{title} failed: {what}\nThe notebook, up to the failing cell, is kept at {paths.shown(kept)}."
@@ -183,13 +182,6 @@ def run(name: str, given: Mapping[str, str]) -> Path:
     seconds = round(time.perf_counter() - started, 1)
     paths.write_whole(paths.timings() / "stages" / f"{title}.json", json.dumps({"seconds": seconds}) + "\n")
     return target
-
-
-def _copy_beside(source: Path, target: Path) -> Path:
-    """Copy a file next to where it is to go, so that the last step is one rename."""
-    part = target.with_suffix(".part")
-    part.write_bytes(source.read_bytes())
-    return part
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
