@@ -150,6 +150,7 @@ class TrainingSettings(Settings):
     patience: Count = 10  # validations without a gain before it stops
     metric: str = "all/recall@20"
     checkpoint_every: Count = 10  # epochs between two checkpoints of an unfinished run
+    rise: Annotated[float, Field(gt=1.0)] = 2.0  # a loss of more than so many times the first epoch's is diverging
 
 
 class EvaluationSettings(Settings):
@@ -382,6 +383,7 @@ def load_model(name: str, dataset: str | None = None) -> ModelChoice:
         where = f"params/ablations.yaml, {name} (on {where})"
     training = read_for_dataset(paths.root() / "params" / "train.yaml", dataset)
     training = merge(training, values.pop("training", {}))
+    values.pop("search", None)
     kind = values.pop("kind", base)
     title = ablations[name].title if name in ablations else values.pop("title", name)
     values.pop("title", None)

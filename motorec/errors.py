@@ -18,6 +18,10 @@ class DataError(MotorecError):
     """A data set cannot be read as it is: a missing file, a bad row, an item that nobody described."""
 
 
+class MissingContent(DataError):
+    """The items lack texts or pictures that a model cannot do without: it is left out of that data set's tables."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Name the known word that `word` was probably meant to be.
 

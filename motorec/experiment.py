@@ -9,7 +9,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from motorec.data import Dataset
 from motorec.evaluation import Evaluation, evaluate, validate
 from motorec.features import load_all
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
-from motorec.training import Fit, checkpoint_folder, fingerprint, train
+from motorec.training import Fit, fingerprint, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,10 +74,16 @@ class Experiment:
         started = time.perf_counter()
         model = build(self.choice, self.inputs)
         self.cost["seconds_build"] = time.perf_counter() - started
+        self.cost["parameters"] = float(model.n_parameters)
         return model
 
-    def fit(self, model: Recommender) -> Fit | None:
-        """Train the model, choosing the epoch on validation; None for a model that has nothing to train."""
+    def fit(self, model: Recommender, report: Callable[[int, float], None] | None = None) -> Fit | None:
+        """Train the model, choosing the epoch on validation; None for a model that has nothing to train.
+
+        Args:
+            model: As `build` made it.
+            report: Told each validated epoch and its value; may raise to end the training.
+        """
         if not isinstance(model, TrainedRecommender):
             return None
         settings, inputs = self.choice.training, self.inputs
@@ -89,13 +95,13 @@ class Experiment:
             seed=inputs.seed,
             label=f"{inputs.dataset}/{self.choice.name}/{inputs.seed}",
             stream=f"{inputs.dataset}/{self.choice.kind}",
-            scratch=checkpoint_folder(inputs.dataset, self.choice.name, inputs.seed),
+            scratch=paths.checkpoints("train", inputs.dataset, self.choice.name, inputs.seed),
             fingerprint=self._fingerprint(),
+            report=report,
         )
         self.cost["seconds_train"] = fit.seconds
         self.cost["seconds_per_epoch"] = fit.seconds_per_epoch
         self.cost["epochs"] = float(len(fit.history))
-        self.cost["parameters"] = float(sum(table.numel() for table in model.parameters()))
         return fit
 
     def evaluate(self, model: Recommender) -> dict[str, Evaluation]:

@@ -1,4 +1,4 @@
-"""The one training loop: shuffled triples, Adam, early stopping on validation, checkpoints that a killed run resumes.
+"""The one training loop: shuffled batches, Adam, early stopping on validation, checkpoints that a killed run resumes.
 
 Every epoch draws from generators of its own, so a resumed run needs no random state and ends in the same bytes as one
 that was never interrupted.
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Int
+from safetensors.torch import save_file
 from scipy import sparse
 
 from motorec import paths, seeding
@@ -83,6 +84,24 @@ class Triples:
             drawn[again] = generator.integers(self._n_items, size=int(again.sum()))
 
 
+class Rows:
+    """Users with training interactions in a new order every epoch, for models that read a user's whole row."""
+
+    def __init__(self, train: sparse.csr_matrix, batch_size: int, seed: int, purpose: str) -> None:
+        self._users = np.flatnonzero(np.diff(train.tocsr().indptr)).astype(np.int64)
+        self._batch_size, self._seed, self._purpose = batch_size, seed, purpose
+
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor]]:
+        """Batches of (users,) of one epoch; the same for the same number."""
+        generator = seeding.numpy_generator(self._seed, self._purpose, "rows", str(number))
+        users = generator.permutation(self._users)
+        for start in range(0, len(users), self._batch_size):
+            yield (torch.from_numpy(users[start : start + self._batch_size]),)
+
+
+BATCHES: dict[str, type[Triples] | type[Rows]] = {"triples": Triples, "users": Rows}
+
+
 def train(
     model: TrainedRecommender,
     interactions: sparse.csr_matrix,
@@ -94,6 +113,7 @@ def train(
     stream: str,
     scratch: Path,
     fingerprint: str,
+    report: Callable[[int, float], None] | None = None,
 ) -> Fit:
     """Train until validation stops improving, and leave the model with the weights of its best epoch, frozen.
 
@@ -107,12 +127,14 @@ def train(
         stream: Names the random draws. A model and its ablations share one, so that they meet the same triples.
         scratch: Folder for the checkpoint of an unfinished run; removed at the end.
         fingerprint: Says what the run is made of; a checkpoint of something else is not resumed.
+        report: Told each validated epoch and its value; may raise to end the training, as tuning does.
 
     Raises:
-        MotorecError: The loss is no longer a finite number.
+        MotorecError: The training diverges: the loss is no longer a finite number, or more than `settings.rise` times
+            that of the first epoch. The best weights so far are kept in a file that the message names.
     """
     torch.use_deterministic_algorithms(True)
-    triples = Triples(interactions, settings.batch_size, seed, stream)
+    batches = BATCHES[model.batches](interactions, settings.batch_size, seed, stream)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     state = _State(model, optimiser, scratch / "checkpoint.pt", fingerprint)
     started, resumed_at = time.perf_counter(), state.epoch
@@ -121,7 +143,11 @@ def train(
     for epoch in bar:
         if state.finished(settings.patience):
             break
-        row = {"epoch": epoch, **_one_epoch(model, optimiser, triples, epoch, seed, stream, label, settings)}
+        row: dict[str, Any] = {"epoch": epoch, **_one_epoch(model, optimiser, batches, epoch, seed, stream)}
+        trouble = divergence(row, state.rows, settings)
+        if trouble:
+            bar.close()
+            raise MotorecError(f"{label}: {trouble} {state.rescue()}")
         if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
             before = time.perf_counter()
             model.freeze()
@@ -129,6 +155,8 @@ def train(
             state.judge(epoch, row["valid"])
             bar.set_postfix_str(f"validation {row['valid']:.4f}, best {state.best:.4f}")
             validating += time.perf_counter() - before
+            if report is not None:
+                report(epoch, row["valid"])
         state.epoch = epoch
         state.rows.append(row)
         if epoch % settings.checkpoint_every == 0:
@@ -146,35 +174,51 @@ def train(
 def _one_epoch(
     model: TrainedRecommender,
     optimiser: torch.optim.Optimizer,
-    triples: Triples,
+    batches: Triples | Rows,
     epoch: int,
     seed: int,
     stream: str,
-    label: str,
-    settings: TrainingSettings,
 ) -> dict[str, float]:
-    """One pass over the pairs; the mean of every term of the loss, weighted by batch size."""
+    """One pass over the data; the mean of every term of the loss, weighted by batch size."""
     model.train()
     model.start_epoch(seeding.torch_generator(seed, stream, "augmentation", str(epoch)))
     sums: dict[str, float] = {}
     count = 0
-    for users, positives, negatives in triples.epoch(epoch):
-        terms = model.losses(users, positives, negatives)
+    for batch in batches.epoch(epoch):
+        terms = model.losses(*batch)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         for name, value in {"loss": loss, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.item() * len(users)
-        count += len(users)
-    bad = [name for name, total in sums.items() if not math.isfinite(total)]
-    if bad:
-        terms_said = ", ".join(name for name in bad if name != "loss") or "loss"
-        raise MotorecError(
-            f"{label}: {terms_said} is not a finite number in epoch {epoch}. Lower learning_rate (now "
-            f"{settings.learning_rate}) or the weight of that term in the model's file in params/models/."
-        )
+            sums[name] = sums.get(name, 0.0) + value.item() * len(batch[0])
+        count += len(batch[0])
     return {name: total / count for name, total in sums.items()}
+
+
+def divergence(row: dict[str, Any], before: list[dict[str, Any]], settings: TrainingSettings) -> str | None:
+    """What is wrong with an epoch's losses and which setting to look at; None if nothing is.
+
+    Args:
+        row: The epoch's `epoch`, `loss` and its terms.
+        before: Those of the epochs before it.
+        settings: For the largest rise, and the learning rate that the message names.
+    """
+    remedy = (
+        f"Lower learning_rate (now {settings.learning_rate:g}), or the weight of that term in the model's file in "
+        "params/models/."
+    )
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        named = ", ".join(name for name in bad if name != "loss") or "loss"
+        return f"{named} is not a finite number in epoch {row['epoch']}. {remedy}"
+    if before and row["loss"] > settings.rise * abs(before[0]["loss"]):
+        term = max((name for name in row if name not in ("epoch", "loss")), key=lambda name: row[name])
+        return (
+            f"the loss rises: {row['loss']:.4g} in epoch {row['epoch']}, {before[0]['loss']:.4g} in the first, most of "
+            f"it from {term}. {remedy} (`rise` in params/train.yaml says how much is too much.)"
+        )
+    return None
 
 
 class _State:
@@ -206,6 +250,15 @@ class _State:
     def finished(self, patience: int) -> bool:
         """Whether validation has not improved for `patience` looks."""
         return self._judged_since_best >= patience
+
+    def rescue(self) -> str:
+        """Keep the best weights of a run that goes wrong, and say where."""
+        if not self.best_epoch:
+            return "No epoch had been validated before."
+        file = self._file.with_name("last-good.safetensors")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in self.best_weights.items()}, file)
+        return f"The weights of epoch {self.best_epoch}, the best on validation, are kept: {paths.shown(file)}."
 
     def save(self) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -245,8 +298,3 @@ def fingerprint(*parts: bytes | str) -> str:
         digest.update(part.encode() if isinstance(part, str) else part)
         digest.update(b"\0")
     return digest.hexdigest()
-
-
-def checkpoint_folder(dataset: str, model: str, seed: int) -> Path:
-    """Where an unfinished run keeps its checkpoint."""
-    return paths.checkpoints("train", dataset, model, seed)

@@ -149,7 +149,7 @@ class TestCold:
         assert np.isin(new, dataset.interactions.query("split == 'test'")["item"]).all()
         made = build(motorec(), inputs)
         assert isinstance(made, MoToRec)
-        assert (made.graph.to_items.to_dense()[new] == 0).all()
+        assert (made.graph.to_items.matrix.to_dense()[new] == 0).all()
         assert (made.rarity.numpy()[new] == made.rarity.numpy().max()).all()
 
 

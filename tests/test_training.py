@@ -13,12 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import planted_dataset, planted_inputs
+from safetensors.torch import load_file
 from scipy import sparse
 
 from motorec.config import TrainingSettings
 from motorec.errors import MotorecError
 from motorec.models.bpr import BPR
-from motorec.training import Fit, Triples, train
+from motorec.training import Fit, Rows, Triples, divergence, train
 
 
 class Killed(Exception):
@@ -30,13 +31,15 @@ def run(
     validate: Callable[[], float] | None = None,
     fingerprint: str = "same",
     killed_at: int | None = None,
+    report: Callable[[int, float], None] | None = None,
+    kind: type[BPR] = BPR,
     **changes: Any,
 ) -> tuple[BPR, Fit]:
     """Train a tiny model, judged by `validate` (default: the growth of its weights); killed at the n-th validation."""
     values = {"epochs": 20, "batch_size": 64, "learning_rate": 0.01, "evaluate_every": 2, "patience": 3}
     settings_ = TrainingSettings(**(values | {"checkpoint_every": 4} | changes))
     inputs = planted_inputs(planted_dataset(), ())
-    model = BPR(BPR.Settings(dim=8), inputs)
+    model = kind(BPR.Settings(dim=8), inputs)
     calls = itertools.count(1)
 
     def judge() -> float:
@@ -54,6 +57,7 @@ def run(
         stream="planted/bpr",
         scratch=scratch,
         fingerprint=fingerprint,
+        report=report,
     )
     return model, fit
 
@@ -129,3 +133,58 @@ def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path: Path) -> None:
 def test_divergence_names_the_term_the_epoch_and_the_setting(tmp_path: Path) -> None:
     with pytest.raises(MotorecError, match=r"planted/bpr/1: .*not a finite number in epoch \d+\. Lower learning_rate"):
         run(tmp_path, learning_rate=1e30)
+
+
+class Rising(BPR):
+    """A model whose loss doubles with every epoch."""
+
+    factor = 0.5
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Count."""
+        super().start_epoch(generator)
+        self.factor *= 2
+
+    def losses(self, *batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Scaled."""
+        return {"bpr": super().losses(*batch)["bpr"].clamp_min(0.5) * self.factor}
+
+
+def test_a_rising_loss_ends_the_training_and_keeps_the_best_weights(tmp_path: Path) -> None:
+    expected = r"the loss rises: .* in epoch 3, .* in the first, most of it from bpr.*weights of epoch 2"
+    with pytest.raises(MotorecError, match=expected) as stop:
+        run(tmp_path, kind=Rising, evaluate_every=1)
+    kept = tmp_path / "last-good.safetensors"
+    assert kept.name in str(stop.value)
+    assert set(load_file(kept)) == {"users", "items"}
+
+
+@pytest.mark.parametrize(
+    ("before", "loss", "found"), [(1.0, 1.9, False), (1.0, 2.1, True), (-1.0, 1.9, False), (0.1, float("inf"), True)]
+)
+def test_what_counts_as_diverging(before: float, loss: float, found: bool) -> None:
+    trouble = divergence({"epoch": 2, "loss": loss, "bpr": loss}, [{"loss": before}], TrainingSettings(rise=2.0))
+    assert (trouble is not None) == found
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 7))
+def test_rows_hold_every_user_with_interactions_once(seed: int, batch_size: int) -> None:
+    matrix = sparse.csr_matrix((np.random.default_rng(seed).random((12, 9)) < 0.2).astype(np.float32))
+    batches = [users for (users,) in Rows(matrix, batch_size, seed, "test").epoch(1)]
+    assert sorted(user for users in batches for user in users.tolist()) == np.flatnonzero(matrix.sum(1)).tolist()
+    assert all(len(users) <= batch_size for users in batches)
+
+
+def test_report_hears_each_validation_and_may_end_the_training(tmp_path: Path) -> None:
+    heard = []
+
+    def report(epoch: int, value: float) -> None:
+        heard.append((epoch, value))
+        if epoch == 6:
+            raise Killed
+
+    values = iter([0.1, 0.5, 0.4])
+    with pytest.raises(Killed):
+        run(tmp_path, validate=lambda: next(values), report=report)
+    assert heard == [(2, 0.1), (4, 0.5), (6, 0.4)]

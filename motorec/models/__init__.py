@@ -10,13 +10,30 @@ from importlib import import_module
 
 from motorec.config import ModelChoice, parse
 from motorec.errors import ParamsError, nearest
-from motorec.models.base import Inputs, Recommender, TrainedRecommender
+from motorec.models.base import EmbeddingRecommender, Inputs, Recommender, TrainedRecommender
 
 KINDS = {
     "popularity": "motorec.models.popularity:Popularity",
     "itemknn": "motorec.models.itemknn:ItemKNN",
+    "contentknn": "motorec.models.contentknn:ContentKNN",
+    "ease": "motorec.models.ease:EASE",
+    "ease-features": "motorec.models.ease_features:EASEFeatures",
+    "slim": "motorec.models.slim:SLIM",
     "bpr": "motorec.models.bpr:BPR",
     "lightgcn": "motorec.models.lightgcn:LightGCN",
+    "multvae": "motorec.models.multvae:MultVAE",
+    "diffrec": "motorec.models.diffrec:DiffRec",
+    "ldiffrec": "motorec.models.ldiffrec:LDiffRec",
+    "vbpr": "motorec.models.vbpr:VBPR",
+    "mmgcn": "motorec.models.mmgcn:MMGCN",
+    "grcn": "motorec.models.grcn:GRCN",
+    "dualgnn": "motorec.models.dualgnn:DualGNN",
+    "lattice": "motorec.models.lattice:LATTICE",
+    "slmrec": "motorec.models.slmrec:SLMRec",
+    "bm3": "motorec.models.bm3:BM3",
+    "freedom": "motorec.models.freedom:FREEDOM",
+    "mgcn": "motorec.models.mgcn:MGCN",
+    "lgmrec": "motorec.models.lgmrec:LGMRec",
     "motorec": "motorec.models.motorec:MoToRec",
     "oracle": "motorec.models.oracle:Oracle",
 }
@@ -46,4 +63,4 @@ def build(choice: ModelChoice, inputs: Inputs) -> Recommender:
     return kind(settings, inputs)  # type: ignore[call-arg]
 
 
-__all__ = ["KINDS", "Inputs", "Recommender", "TrainedRecommender", "build", "model_class"]
+__all__ = ["KINDS", "EmbeddingRecommender", "Inputs", "Recommender", "TrainedRecommender", "build", "model_class"]

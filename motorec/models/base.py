@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from motorec import seeding
 from motorec.config import Settings
-from motorec.errors import MotorecError
+from motorec.errors import MissingContent, MotorecError
 from motorec.features import Features
 
 
@@ -47,6 +47,26 @@ class Inputs:
         """Training interactions of each item."""
         return np.asarray(self.train.sum(0)).ravel().astype(np.int64)
 
+    def content(self, model: str, modalities: Sequence[str] | None = None) -> dict[str, Features]:
+        """The features of the modalities that a model needs.
+
+        Args:
+            model: The model's title, for the message.
+            modalities: Those it needs; not given: all that there are, at least one.
+
+        Raises:
+            MissingContent: The data set lacks one of them, or has none at all.
+        """
+        missing = [name for name in modalities or () if name not in self.features]
+        if missing or not self.features:
+            there = ", ".join(sorted(self.features)) or "neither texts nor pictures"
+            needed = " and ".join(missing) if missing else "text or image"
+            raise MissingContent(
+                f"{model} needs {needed} features, and {self.dataset} has {there}. Add the content to the items and "
+                "run the features stage again, or go without this model here."
+            )
+        return {name: self.features[name] for name in modalities or self.features}
+
     def generator(self, *purpose: str) -> torch.Generator:
         """A generator for one purpose within this run."""
         return seeding.torch_generator(self.seed, self.dataset, *purpose)
@@ -57,16 +77,47 @@ class Recommender(ABC):
 
     Settings: ClassVar[type[Settings]]
 
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that fitting set; 0 for a model that only counts."""
+        return 0
+
     @abstractmethod
     def score(self, users: Int[np.ndarray, " b"]) -> Float[Tensor, "b items"]:
         """Scores of all items for the given users; larger is better, seen items included."""
 
 
 class TrainedRecommender(nn.Module, Recommender):
-    """A model that `motorec.training` trains on (user, liked item, other item) triples.
+    """A model that `motorec.training` trains by gradient descent.
 
-    A subclass gives `embeddings` and `losses`; users are scored by dot products of embeddings.
+    Attributes:
+        batches: What a step sees: "triples" of (user, liked item, other item), or "users", whose whole rows a model
+            looks up by itself.
+        losses: Called with a batch's index tensors, `(users, positives, negatives)` or `(users,)`, all of shape (b,);
+            gives the weighted terms of the loss by name. Their sum is minimised.
+        noise: The epoch's generator: every random number that a step draws comes from it.
     """
+
+    batches: ClassVar[Literal["triples", "users"]] = "triples"
+    losses: Callable[..., dict[str, Tensor]]
+    noise: torch.Generator
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Called before each epoch with a generator of its own; for models that change their graph between epochs."""
+        self.noise = generator
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Called before scoring: compute once what all users' scores need, without dropout or noise."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Learned numbers."""
+        return sum(table.numel() for table in self.parameters() if table.requires_grad)
+
+
+class EmbeddingRecommender(TrainedRecommender):
+    """A model of triples that ends in an embedding per user and per item; the score is their dot product."""
 
     _final: tuple[Tensor, Tensor] | None = None
 
@@ -79,9 +130,6 @@ class TrainedRecommender(nn.Module, Recommender):
         self, users: Int[Tensor, " b"], positives: Int[Tensor, " b"], negatives: Int[Tensor, " b"]
     ) -> dict[str, Float[Tensor, ""]]:
         """Weighted terms of the training loss of one batch, by name; their sum is minimised."""
-
-    def start_epoch(self, generator: torch.Generator) -> None:
-        """Called before each epoch with a generator of its own, for models with random augmentation."""
 
     def freeze(self) -> None:
         """Compute the final embeddings once, for scoring."""

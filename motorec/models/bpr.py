@@ -6,11 +6,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from motorec import config
-from motorec.models.base import Inputs, TrainedRecommender, embedding_table
+from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.losses import bpr_loss, squared_norm
 
 
-class BPR(TrainedRecommender):
+class BPR(EmbeddingRecommender):
     """A vector per user and per item; the score is their dot product. No biases, as in this field's comparisons."""
 
     class Settings(config.Settings):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from motorec import config
 from motorec.graph import BipartiteGraph
-from motorec.models.base import Inputs, TrainedRecommender, embedding_table
+from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.losses import bpr_loss, squared_norm
 
 
@@ -44,7 +44,7 @@ class GeometricPropagation(nn.Module):
         return mean[: len(users)], mean[len(users) :]
 
 
-class LightGCN(TrainedRecommender):
+class LightGCN(EmbeddingRecommender):
     """Learned ID embeddings, L layers of propagation, mean over layers, BPR.
 
     As the authors do, L2 is on the embeddings before propagation, of the batch's nodes only.

@@ -39,14 +39,14 @@ from motorec.config import merge
 from motorec.errors import ParamsError
 from motorec.features import Features, require_content
 from motorec.graph import BipartiteGraph
-from motorec.models.base import Inputs, TrainedRecommender, embedding_table
+from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.fusion import HybridFusion, SumFusion
 from motorec.models.losses import bpr_loss, info_nce, squared_norm
 from motorec.rarity import rarity_weights
 from motorec.tokenizer import RQVAE, Tokenized, TokenizerSettings, load_tokenizer, new_tokenizer, pretrain
 
 
-class MoToRec(TrainedRecommender):
+class MoToRec(EmbeddingRecommender):
     """The paper's model.
 
     Raises:
@@ -103,7 +103,7 @@ class MoToRec(TrainedRecommender):
         present = torch.stack([channel.present for channel in self.channels])
         everybody = torch.ones(len(self.channels), n_users, dtype=torch.bool)
         self.register_buffer("present", torch.cat([everybody, present], dim=1), persistent=False)
-        self._noise = generator
+        self.noise = generator  # until the first epoch brings its own
 
     rarity: Tensor
     present: Tensor
@@ -115,7 +115,7 @@ class MoToRec(TrainedRecommender):
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Take the epoch's generator for the augmentation."""
-        self._noise = generator
+        self.noise = generator  # until the first epoch brings its own
 
     def _propagate(
         self,
@@ -172,8 +172,8 @@ class MoToRec(TrainedRecommender):
     def _contrast(self, nodes: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
         """InfoNCE between two views of the same nodes, each with its own entries masked."""
         keep, count = 1 - self.settings.mask, self.settings.contrastive_nodes
-        nodes = nodes[torch.randperm(len(nodes), generator=self._noise)[:count]]
-        first, second = (nodes * (torch.rand(nodes.shape, generator=self._noise) < keep) / keep for _ in range(2))
+        nodes = nodes[torch.randperm(len(nodes), generator=self.noise)[:count]]
+        first, second = (nodes * (torch.rand(nodes.shape, generator=self.noise) < keep) / keep for _ in range(2))
         return info_nce(first, second, self.settings.contrastive_temperature)
 
 
