@@ -8,7 +8,7 @@ with :math:`A` the adjacency of users and items by *training* interactions.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -103,6 +103,109 @@ class BipartiteGraph:
     def users_from_items(self, items: Float[Tensor, "items d"]) -> Float[Tensor, "users d"]:
         """Each user as the mean of the items in their training interactions; zero for a user without any."""
         return self._average @ items
+
+
+class Edges:
+    r"""The interactions as a list of edges, user by user, for models that learn or compute a weight for each.
+
+    The three products are the derivatives of :math:`\sum_{(u, i)} w_{ui} \, x_u \cdot y_i`, so the gradient of each is
+    made of the other two. None of them holds a vector per edge.
+
+    Attributes:
+        users: The user of each edge.
+        items: The item of each edge.
+    """
+
+    def __init__(self, train: sparse.csr_matrix) -> None:
+        pairs = train.tocsr()
+        pairs.sort_indices()
+        self.shape: tuple[int, int] = pairs.shape
+        places = sparse.csr_matrix((np.arange(pairs.nnz), pairs.indices, pairs.indptr), shape=self.shape).T.tocsr()
+        places.sort_indices()
+        self._turned_order = torch.from_numpy(places.data.astype(np.int64))
+        forward, turned = to_torch(pairs), to_torch(places)
+        self._starts, self.items = forward.crow_indices(), forward.col_indices()
+        self._turned_starts, self._turned_users = turned.crow_indices(), turned.col_indices()
+        self.users = torch.repeat_interleave(torch.arange(self.shape[0]), self._starts.diff())
+
+    def dot(self, users: Float[Tensor, "users d"], items: Float[Tensor, "items d"]) -> Float[Tensor, " edges"]:
+        """The dot product of each edge's user and item."""
+        return _EdgeDot.apply(self, users, items)
+
+    def to_users(self, weights: Float[Tensor, " edges"], items: Float[Tensor, "items d"]) -> Float[Tensor, "users d"]:
+        """Each user as the weighted sum of their items."""
+        return _EdgesToUsers.apply(self, weights, items)
+
+    def to_items(self, weights: Float[Tensor, " edges"], users: Float[Tensor, "users d"]) -> Float[Tensor, "items d"]:
+        """Each item as the weighted sum of its users."""
+        return _EdgesToItems.apply(self, weights, users)
+
+    def softmax(self, scores: Float[Tensor, " edges"], over: Literal["users", "items"]) -> Float[Tensor, " edges"]:
+        """Softmax over all edges of the same user, or of the same item. Scores may span 80 at most, as cosines do."""
+        nodes, count = (self.users, self.shape[0]) if over == "users" else (self.items, self.shape[1])
+        if not len(nodes):
+            return scores
+        exponential = (scores - scores.detach().max()).exp()
+        return exponential / scores.new_zeros(count).index_add(0, nodes, exponential)[nodes]
+
+    def _dot(self, users: Tensor, items: Tensor) -> Tensor:
+        zeros = self._matrix(torch.zeros(len(self.users)))
+        return torch.sparse.sampled_addmm(zeros, users.contiguous(), items.T, beta=0.0).values()
+
+    def _to_users(self, weights: Tensor, items: Tensor) -> Tensor:
+        return self._matrix(weights) @ items.contiguous()
+
+    def _to_items(self, weights: Tensor, users: Tensor) -> Tensor:
+        turned = torch.sparse_csr_tensor(
+            self._turned_starts,
+            self._turned_users,
+            weights[self._turned_order],
+            size=self.shape[::-1],
+            check_invariants=False,
+        )
+        return turned @ users.contiguous()
+
+    def _matrix(self, weights: Tensor) -> Tensor:
+        return torch.sparse_csr_tensor(self._starts, self.items, weights, size=self.shape, check_invariants=False)
+
+
+class _EdgeDot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, users: Tensor, items: Tensor) -> Tensor:
+        ctx.edges = edges
+        ctx.save_for_backward(users, items)
+        return edges._dot(users, items)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        users, items = ctx.saved_tensors
+        return None, ctx.edges._to_users(gradients[0], items), ctx.edges._to_items(gradients[0], users)
+
+
+class _EdgesToUsers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, weights: Tensor, items: Tensor) -> Tensor:
+        ctx.edges = edges
+        ctx.save_for_backward(weights, items)
+        return edges._to_users(weights, items)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        weights, items = ctx.saved_tensors
+        return None, ctx.edges._dot(gradients[0], items), ctx.edges._to_items(weights, gradients[0])
+
+
+class _EdgesToItems(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, weights: Tensor, users: Tensor) -> Tensor:
+        ctx.edges = edges
+        ctx.save_for_backward(weights, users)
+        return edges._to_items(weights, users)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        weights, users = ctx.saved_tensors
+        return None, ctx.edges._dot(users, gradients[0]), ctx.edges._to_users(weights, gradients[0])
 
 
 def _inverse(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

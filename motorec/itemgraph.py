@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from scipy import sparse
 from torch import Tensor
+
+from motorec.features import Features
+from motorec.graph import row_normalise
 
 
 def nearest_neighbours(
@@ -53,3 +57,32 @@ def nearest_neighbours(
     )
     graph.eliminate_zeros()
     return graph
+
+
+def content_graph(
+    features: Mapping[str, Features],
+    neighbours: int,
+    modality_weights: Mapping[str, float],
+    self_loops: bool = False,
+) -> sparse.csr_matrix:
+    """Nearest neighbours in each modality, mixed by weights: FREEDOM's frozen item graph (arXiv 2211.06924, eq. 3-5).
+
+    Args:
+        features: By modality.
+        neighbours: How many each item has in one modality; all weigh the same there.
+        modality_weights: How much a modality counts; 1 for one that is not named. Only their ratio matters.
+        self_loops: Count an item as its own nearest neighbour, as cosine similarity does.
+
+    Returns:
+        (items, items); every row of an item that has a modality of some weight adds up to 1.
+    """
+    graphs = []
+    for name, feature in features.items():
+        others = neighbours - int(self_loops)
+        graph = nearest_neighbours(torch.from_numpy(feature.matrix), others, feature.present, "binary")
+        if self_loops:
+            graph = graph + sparse.diags(feature.present.astype(np.float32))
+        graphs.append(row_normalise(graph) * modality_weights.get(name, 1.0))
+    mixed = row_normalise(sum(graphs[1:], start=graphs[0]).tocsr())
+    mixed.eliminate_zeros()
+    return mixed

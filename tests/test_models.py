@@ -181,7 +181,7 @@ class TestMoToRec:
         assert made.score(np.array([0, 5])).shape == (2, dataset.n_items)
 
     def test_no_modality_is_an_error(self, project: Path) -> None:
-        with pytest.raises(DataError, match="neither text nor pictures"):
+        with pytest.raises(DataError, match="neither texts nor pictures"):
             build(motorec(), planted_inputs(planted_dataset(), ()))
 
     def test_latent_must_equal_dim(self, project: Path) -> None:

@@ -24,7 +24,7 @@ class HybridFusion(nn.Module):
     def __init__(self, dim: int, modalities: int, alpha: float, generator: torch.Generator) -> None:
         super().__init__()
         self.alpha = alpha
-        self.project = nn.Linear(dim * modalities, dim)
+        self.project = nn.utils.skip_init(nn.Linear, dim * modalities, dim)
         with torch.no_grad():
             # Starts as the mean of the channels: a random mixture would undo what their propagation has agreed on.
             self.project.weight.copy_(torch.eye(dim).repeat(1, modalities) / modalities)

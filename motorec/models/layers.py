@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from motorec.features.components import principal_components
 from motorec.models.base import Inputs
 
 Scaling = Literal["raw", "unit", "standard"]
@@ -47,6 +48,7 @@ class Content(nn.Module):
         modalities: Sequence[str] | None = None,
         learned: bool = False,
         scaling: Scaling = "raw",
+        components: int | None = None,
     ) -> None:
         """Take the features of a run.
 
@@ -57,6 +59,8 @@ class Content(nn.Module):
             learned: Let training change the vectors, as the MMRec toolkit does.
             scaling: As encoded; each row of unit length; or each column of mean 0 and standard deviation 1 over the
                 items that have the modality.
+            components: Keep so many principal components of each modality, centred and with variance 1 on average,
+                instead of all dimensions: a step over all items costs several times less.
 
         Raises:
             MissingContent: The data set lacks what the model needs.
@@ -72,6 +76,9 @@ class Content(nn.Module):
             elif scaling == "standard":
                 here = values[present.squeeze(1)]
                 values = (values - here.mean(0)) / here.std(0, correction=0).clamp_min(1e-6) * present
+            if components is not None:
+                mean, rotation = principal_components(values[present.squeeze(1)].numpy(), components)
+                values = (values - torch.from_numpy(mean)) @ torch.from_numpy(rotation) * present
             if learned:
                 self.register_parameter(f"features_{name}", nn.Parameter(values.clone()))
             else:
@@ -79,6 +86,14 @@ class Content(nn.Module):
 
     def __getitem__(self, name: str) -> Float[Tensor, "items width"]:
         return getattr(self, f"features_{name}")
+
+    def projected(self, name: str, layer: nn.Module, items: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """`layer` applied to the vectors of some items; an item named often is projected once."""
+        if len(items) >= len(self[name]):
+            # Most items are named, and to copy the wide rows of most items costs more than to project them all.
+            return layer(self[name])[items]
+        rows, place = items.unique(return_inverse=True)
+        return layer(self[name][rows])[place]
 
     def width(self, name: str) -> int:
         """Dimensions of a modality's vectors."""

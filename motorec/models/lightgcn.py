@@ -56,14 +56,15 @@ class LightGCN(EmbeddingRecommender):
         dim: config.Count = 64
         layers: config.Count = 3
         l2: config.NotNegative = 1e-4
+        init_std: config.Positive = 0.1  # of the starting embeddings
         propagation: Literal["csr", "geometric"] = "csr"
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
         super().__init__()
         self.settings = settings
         generator = inputs.generator("lightgcn", "weights")
-        self.users = embedding_table(inputs.train.shape[0], settings.dim, generator)
-        self.items = embedding_table(inputs.train.shape[1], settings.dim, generator)
+        self.users = embedding_table(inputs.train.shape[0], settings.dim, generator, settings.init_std)
+        self.items = embedding_table(inputs.train.shape[1], settings.dim, generator, settings.init_std)
         self.graph: BipartiteGraph | GeometricPropagation = (
             BipartiteGraph(inputs.train) if settings.propagation == "csr" else GeometricPropagation(inputs.train)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,7 +27,21 @@ def info_nce(first: Float[Tensor, "b d"], second: Float[Tensor, "b d"], temperat
     return functional.cross_entropy(similarity, torch.arange(len(first)))
 
 
-def squared_norm(*tables: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+def distinct(nodes: Int[Tensor, " b"], at_most: int | None, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """The nodes of a batch, each once, for `info_nce`: its cost grows with their square.
+
+    Args:
+        nodes: Indices, some of them several times.
+        at_most: Where there are more, a random choice of so many; None: all.
+        generator: Chooses.
+    """
+    found = torch.unique(nodes)
+    if at_most is None or len(found) <= at_most:
+        return found
+    return found[torch.randperm(len(found), generator=generator)[:at_most]]
+
+
+def squared_norm(*tables: Float[Tensor, "_ _"]) -> Float[Tensor, ""]:
     """Half the squared norm of the rows, per row of the first table: the usual L2 term of embedding models."""
     total = sum((table.square().sum() for table in tables), start=tables[0].new_zeros(()))
     return 0.5 * total / len(tables[0])

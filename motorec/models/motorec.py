@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from motorec import config
 from motorec.config import merge
 from motorec.errors import ParamsError
-from motorec.features import Features, require_content
+from motorec.features import Features
 from motorec.graph import BipartiteGraph
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.fusion import HybridFusion, SumFusion
@@ -50,7 +50,8 @@ class MoToRec(EmbeddingRecommender):
     """The paper's model.
 
     Raises:
-        DataError: The data set has no modality, or no pretrained tokenizer.
+        MissingContent: The data set has no modality.
+        DataError: No pretrained tokenizer is there.
     """
 
     class Settings(config.Settings):
@@ -72,7 +73,7 @@ class MoToRec(EmbeddingRecommender):
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
         super().__init__()
-        require_content(dict(inputs.features), inputs.dataset)
+        inputs.content("MoToRec")
         self.settings = settings
         token_settings = config.parse(
             TokenizerSettings,

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from motorec.config import Count, NotNegative, Positive, Settings
+from motorec.features.components import principal_components
 from motorec.tokenizer.quantizer import ResidualQuantizer
 from motorec.tokenizer.sparsity import soft_usage, sparsity_loss
 
@@ -142,21 +143,3 @@ class RQVAE(nn.Module):
         if self.quantizer is None:
             raise ValueError("A tokenizer with quantize: false has no codes.")
         return self.quantizer.codes(self.encoder(inputs))
-
-
-def principal_components(
-    rows: Float[np.ndarray, "n features"], keep: int | None
-) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, "features kept"]]:
-    """Mean of the rows, and the rotation to their first principal components, scaled to unit variance on average.
-
-    Signs are fixed (the largest entry of each component is positive), so that the result does not depend on the
-    solver's mood.
-    """
-    mean = rows.mean(0, dtype=np.float64)
-    covariance = np.cov(rows.astype(np.float64) - mean, rowvar=False, bias=True).reshape(rows.shape[1], -1)
-    values, vectors = np.linalg.eigh(covariance)
-    order = np.argsort(values)[::-1][: keep or None]
-    vectors = vectors[:, order]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
-    scale = np.sqrt(max(values[order].clip(min=0).mean(), 1e-12))
-    return mean.astype(np.float32), np.ascontiguousarray(vectors / scale, dtype=np.float32)
