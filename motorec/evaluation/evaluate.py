@@ -183,16 +183,36 @@ def rank(
         with torch.no_grad():
             scores = score(batch)
         _check(scores, batch, dataset)
-        keys = _sort_keys(scores, torch.from_numpy(shuffled).to(scores.device))
         left_out = known[start : start + batch_size].tocoo()
         rows = torch.from_numpy(left_out.row.astype(np.int64)).to(scores.device)
         columns = torch.from_numpy(left_out.col.astype(np.int64)).to(scores.device)
-        keys[rows, columns] = NEVER
-        best = keys.topk(min(k, n_items), dim=1)
-        top[start : start + batch_size, : best.indices.shape[1]] = (
-            best.indices.masked_fill(best.values == NEVER, -1).cpu().numpy()
-        )
+        best = _best(scores, rows, columns, min(k, n_items), torch.from_numpy(shuffled).to(scores.device))
+        top[start : start + batch_size, : best.shape[1]] = best.cpu().numpy()
     return top
+
+
+def _best(
+    scores: Float[torch.Tensor, "b items"],
+    rows: Int[torch.Tensor, " entries"],
+    columns: Int[torch.Tensor, " entries"],
+    k: int,
+    tie_order: Int[torch.Tensor, " items"],
+) -> Int[torch.Tensor, "b k"]:
+    """Each row's k best items without the entries left out, ties by `tie_order`; -1 where fewer are left.
+
+    Only rows with a tie among their k + 1 best need the slower ordering by keys: models whose scores are all different
+    are ranked several times faster by the scores themselves.
+    """
+    scores = scores.float().clone()
+    scores[rows, columns] = -torch.inf
+    found = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    best = found.indices[:, :k].clone()
+    tied = (found.values[:, 1:] == found.values[:, :-1]).any(1) | (found.values[:, -1] == -torch.inf)
+    if tied.any():
+        keys = _sort_keys(scores[tied], tie_order).masked_fill_(scores[tied] == -torch.inf, NEVER)
+        exact = keys.topk(k, dim=1)
+        best[tied] = exact.indices.masked_fill(exact.values == NEVER, -1)
+    return best
 
 
 def _sort_keys(
