@@ -43,6 +43,7 @@ class RunSettings(Settings):
     with_truth: tuple[Name, ...] = ()  # data sets with a known true preference: they get an oracle
     shown: tuple[Name, ...] = ()  # opt-in data sets whose finished runs stand in results/
     closed_form: tuple[Name, ...]
+    content_models: tuple[Name, ...] = ()  # closed form as well, from the items' features
     models: tuple[Name, ...]
     token_models: tuple[Name, ...] = ()  # models that start from the pretrained tokens
     ablation_datasets: tuple[Name, ...] = ()
@@ -51,9 +52,19 @@ class RunSettings(Settings):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
 
     @property
+    def fitted(self) -> tuple[Name, ...]:
+        """All models in closed form, run once."""
+        return self.closed_form + self.content_models
+
+    @property
     def trained(self) -> tuple[Name, ...]:
         """All models that are trained, once per seed."""
         return self.models + self.token_models
+
+    @property
+    def compared(self) -> tuple[Name, ...]:
+        """All models, in the order of the tables."""
+        return self.fitted + self.trained
 
 
 class SplitSettings(Settings):
@@ -173,11 +184,73 @@ class ReportSettings(Settings):
     """`params/report.yaml`: what the tables and figures stress."""
 
     reference: Name = "motorec"  # the model that others are tested against
+    main: tuple[Name, ...] = ("popularity", "itemknn", "lightgcn", "motorec")  # those in figures with a line a model
     # The metrics that are tested, drawn and shown first; the first one leads.
     headline: Annotated[tuple[str, ...], Field(min_length=1)] = ("recall@20", "ndcg@20")
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05  # level of the tests; intervals cover 1 - alpha
     resamples: Count = 2000  # bootstrap draws behind an interval
     seed: int = 0  # of the bootstrap
+
+
+class FloatSpace(Settings):
+    """Search space of a number: from `low` to `high`, evenly, or evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> FloatSpace:
+        return _a_range(self)
+
+
+class IntSpace(Settings):
+    """Search space of a whole number: from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> IntSpace:
+        return _a_range(self)
+
+
+class ChoiceSpace(Settings):
+    """Search space of a setting that takes one of a few values."""
+
+    choices: Annotated[tuple[Any, ...], Field(min_length=2)]
+
+
+Space = FloatSpace | IntSpace | ChoiceSpace
+AnyRange = TypeVar("AnyRange", FloatSpace, IntSpace)
+
+
+def _a_range(space: AnyRange) -> AnyRange:
+    if space.low >= space.high:
+        raise ValueError(f"low ({space.low:g}) must be less than high ({space.high:g})")
+    if space.log and space.low <= 0:
+        raise ValueError(f"low ({space.low:g}) must be more than 0 where log is true")
+    return space
+
+
+class PruningSettings(Settings):
+    """When a trial is given up: its best value so far is below the median of the completed trials at that epoch."""
+
+    after_trials: Count = 4  # finished trials before any is given up
+    after_epochs: int = Field(default=20, ge=0)  # epochs of a trial before it may be given up
+
+
+class TuneSettings(Settings):
+    """`params/tune.yaml`: what is tuned, and the effort, the same for every model."""
+
+    datasets: tuple[Name, ...]
+    models: tuple[Name, ...]
+    trials: Count = 10  # the first one is the model as it stands
+    random: Count = 4  # trials, the first one included, before the sampler learns from them
+    seed: int = 0  # of the sampler; trainings take the first of `seeds` in params/run.yaml
+    epochs: Count | None = None  # at most so many per trial; null: as the model's training says
+    pruning: PruningSettings = PruningSettings()
 
 
 class Ablation(Settings):
@@ -310,6 +383,35 @@ def load_run() -> RunSettings:
     return _load(RunSettings, "run.yaml")
 
 
+def profile_values(profile: str, dataset: str | None = None) -> dict[str, Any]:
+    """`params/run.yaml` with `params/profiles/<profile>.yaml` laid over it, as plain values.
+
+    Args:
+        profile: The profile's name.
+        dataset: The one data set to run in place of the profile's.
+
+    Raises:
+        ParamsError: There is no such profile or data set, or a key is wrong.
+    """
+    folder = paths.root() / "params"
+    values = read_yaml(folder / "run.yaml") | read_yaml(folder / "profiles" / f"{profile}.yaml")
+    if dataset is not None:
+        load_dataset(dataset)
+        values["datasets"] = [dataset]
+    run = parse(RunSettings, values, f"params/profiles/{profile}.yaml")
+    for key in ("sources", "with_truth", "ablation_datasets"):
+        values[key] = [name for name in getattr(run, key) if name in run.datasets]
+    return values
+
+
+def load_run_for(dataset: str) -> RunSettings:
+    """Under which settings a data set is run: `params/run.yaml` where that names it, else the profile `compare`."""
+    run = load_run()
+    if dataset in run.datasets:
+        return run
+    return parse(RunSettings, profile_values("compare", dataset), "params/profiles/compare.yaml")
+
+
 def load_features(dataset: str | None = None) -> FeatureSettings:
     """Read `params/features.yaml`."""
     return _load(FeatureSettings, "features.yaml", dataset)
@@ -323,6 +425,11 @@ def load_evaluation(dataset: str | None = None) -> EvaluationSettings:
 def load_report() -> ReportSettings:
     """Read `params/report.yaml`."""
     return _load(ReportSettings, "report.yaml")
+
+
+def load_tune() -> TuneSettings:
+    """Read `params/tune.yaml`."""
+    return _load(TuneSettings, "tune.yaml")
 
 
 def load_dataset(name: str) -> DatasetSettings:
@@ -394,3 +501,68 @@ def load_model(name: str, dataset: str | None = None) -> ModelChoice:
         settings=values,
         training=parse(TrainingSettings, training, f"{where}, training"),
     )
+
+
+def load_search(name: str) -> dict[str, Space]:
+    """Read the block `search` of a model's file.
+
+    Returns:
+        The search space of each tuned setting, by dotted key; empty for a model with nothing to tune.
+
+    Raises:
+        ParamsError: A key is no setting of the model or its training, a space is no space or of another type than
+            the setting's value, or does not hold that value.
+    """
+    values = known_settings(load_model(name))
+    where = f"params/models/{name}.yaml, search"
+    blocks = read_yaml(paths.root() / "params" / "models" / f"{name}.yaml").get("search", {})
+    if not isinstance(blocks, dict):
+        raise ParamsError(f"{where}: expected a mapping of settings to search spaces.")
+    return {key: _space(str(key), block, values, where) for key, block in blocks.items()}
+
+
+def known_settings(choice: ModelChoice) -> dict[str, Any]:
+    """All settings of a model by dotted key, those of its training and tokenizer included.
+
+    A setting that holds a mapping stands there as a whole too.
+    """
+    values: dict[str, Any] = choice.settings | {"training": choice.training.model_dump(mode="json")}
+    if "tokenizer" in values:
+        values["tokenizer"] = merge(load_tokenizer(), values["tokenizer"])
+
+    def flat(nested: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in nested.items():
+            found |= {f"{prefix}{key}": value}
+            found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {}
+        return found
+
+    return flat(values, "")
+
+
+def _space(key: str, block: Any, values: Mapping[str, Any], where: str) -> Space:
+    """One search space, checked against the setting's value."""
+    where = f"{where}, {key}"
+    if key not in values:
+        raise ParamsError(f"{where}: no setting is called so. {nearest(key, values)}")
+    if not isinstance(block, dict) or not {"low", "choices"} & set(block):
+        raise ParamsError(f"{where}: expected {{low, high}}, {{low, high, log}} or {{choices}}, found {block!r}.")
+    value = values[key]
+    if "choices" in block:
+        choices = parse(ChoiceSpace, block, where)
+        if value not in choices.choices:
+            raise ParamsError(f"{where}: the setting's value {value!r} is not among the choices; add it.")
+        return choices
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ParamsError(f"{where}: the setting's value {value!r} is no number; give {{choices}}.")
+    whole = all(isinstance(block.get(end), int) for end in ("low", "high"))
+    if isinstance(value, float) and whole:
+        raise ParamsError(
+            f"{where}: the setting's value {value!r} is no whole number; write low and high with a point."
+        )
+    space = parse(IntSpace, block, where) if whole else parse(FloatSpace, block, where)
+    if not space.low <= value <= space.high:
+        raise ParamsError(
+            f"{where}: the setting's value {value!r} lies outside {space.low:g} to {space.high:g}; widen the space."
+        )
+    return space

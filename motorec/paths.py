@@ -84,6 +84,16 @@ def timings() -> Path:
     return root() / "data" / "timings"
 
 
+def studies(dataset: str, model: str) -> Path:
+    """Every trial of a model's tuning, so that a killed study continues."""
+    return root() / "data" / "tuning" / dataset / model
+
+
+def tuned(dataset: str, model: str) -> Path:
+    """The best settings that tuning found; the table of trials lies beside it."""
+    return root() / "results" / "tuning" / dataset / f"{model}.yaml"
+
+
 def notebooks() -> Path:
     """Executed notebooks."""
     return root() / "data" / "notebooks"

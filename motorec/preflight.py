@@ -11,6 +11,7 @@ from motorec.evaluation.evaluate import parse_metric
 from motorec.models import model_class
 from motorec.reporting.report import report
 from motorec.tokenizer import TokenizerSettings
+from motorec.tuning.study import check as check_search
 
 
 def check() -> None:
@@ -22,6 +23,7 @@ def check() -> None:
     """
     run = config.load_run()
     config.load_report()
+    config.load_tune()
     _check_names(run)
     for dataset in run.datasets:
         check_dataset(run, dataset)
@@ -42,13 +44,15 @@ def check_dataset(run: RunSettings, dataset: str) -> None:
     tokenizer = config.load_tokenizer(dataset)
     config.parse(TokenizerSettings, tokenizer, "params/tokenize.yaml")
     ablations = run.ablations if dataset in run.ablation_datasets else ()
-    for name in [*run.closed_form, *run.trained, *ablations]:
+    for name in [*run.compared, *ablations]:
         choice = config.load_model(name, dataset)
         where = f"settings of {name}"
         config.parse(model_class(choice.kind).Settings, choice.settings, where)
         changes = choice.settings.get("tokenizer", {})
         config.parse(TokenizerSettings, config.merge(tokenizer, changes), f"{where}, tokenizer")
         parse_metric(choice.training.metric, evaluation)
+        if name not in ablations and config.load_search(name):
+            check_search(dataset, name)
 
 
 def _check_names(run: RunSettings) -> None:
@@ -58,7 +62,7 @@ def _check_names(run: RunSettings) -> None:
             if name not in run.datasets:
                 remedy = nearest(name, run.datasets)
                 raise ParamsError(f"params/run.yaml: {key} names {name!r}, which is not among `datasets`. {remedy}")
-    for key in ("datasets", "closed_form", "models", "token_models", "ablations", "seeds"):
+    for key in ("datasets", "closed_form", "content_models", "models", "token_models", "ablations", "seeds"):
         values = getattr(run, key)
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:

@@ -15,6 +15,11 @@ The store can therefore be deleted at any time.
 
 An experiment is a data set. It holds one parent run per model (the means over its seeds) with a child per seed.
 
+Tuning has an experiment of its own per data set: a parent run per study, with a child per trial, as they stand in
+
+    results/tuning/D/M.csv                      every trial: settings, validation, state
+    results/tuning/D/M.yaml                     the best one
+
 Names in MLflow are the names in the files, with three rules: `recall@20` is called `recall_at_20`, since MLflow allows
 no `@` (`metric_name`, `file_key`); what is logged by epoch begins with `epoch/`, so that the validation curve and the
 final validation metric stay apart; what a run cost begins with `cost/`. A parent has means under the names of its
@@ -63,7 +68,7 @@ COLOURS = (
 def colour(model: str) -> str:
     """The colour of a model in the UI's charts, the same for each of its runs and on every data set."""
     run = config.load_run()
-    known = [*run.closed_form, *run.trained, "oracle", *run.ablations]
+    known = [*run.compared, "oracle", *run.ablations]
     return COLOURS[known.index(model) % len(COLOURS)] if model in known else COLOURS[-1]
 
 
@@ -92,6 +97,7 @@ class RunFiles:
         model: The model or ablation.
         seed: The seed.
         metrics: Final metrics by key; a metric without a value (`null`) is left out.
+        left_out: Why there are none, where the data set lacks what the model needs; else empty.
         history: Column `epoch` and a column per loss or validation metric; empty for models that are not trained.
         settings: What `settings.json` holds, empty where the file is missing.
         timings: Seconds, memory and sizes, empty where the file is missing.
@@ -104,6 +110,7 @@ class RunFiles:
     model: str
     seed: int
     metrics: dict[str, float]
+    left_out: str
     history: pd.DataFrame
     settings: dict[str, Any]
     timings: dict[str, Any]
@@ -138,11 +145,14 @@ class RunFiles:
                 f"{paths.shown(metrics)} is missing: run `dvc repro`, or `dvc pull` where a remote holds the outputs."
             )
         figures = sorted(data.glob("*.png"))
+        values = _read_json(metrics)
+        left_out = str(values.pop("left_out", ""))
         return cls(
             dataset=dataset,
             model=model,
             seed=seed,
-            metrics=_read_metrics(metrics),
+            metrics=_read_metrics(metrics, values),
+            left_out=left_out,
             history=_read_history(history),
             settings=_read_json(settings) if settings.is_file() else {},
             timings=_read_json(timings) if timings.is_file() else {},
@@ -167,6 +177,7 @@ class RunFiles:
             "title": self.title,
             "kind": str(self.settings.get("kind", "unknown")),
             "is_ablation": str(self.model in config.load_ablations()).lower(),
+            **({"left_out": self.left_out} if self.left_out else {}),
             **{f"encoder_{modality}": str(name) for modality, name in self.settings.get("features", {}).items()},
         }
 
@@ -202,8 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _read_metrics(path: Path) -> dict[str, float]:
-    values = _read_json(path)
+def _read_metrics(path: Path, values: Mapping[str, Any]) -> dict[str, float]:
     for key, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise DataError(f"{paths.shown(path)}: {key!r} is {value!r}, expected a number or null.")
@@ -563,6 +573,97 @@ def _html(notebook: Path) -> str:
     return str(_exporter().from_filename(str(notebook))[0])
 
 
+def log_studies(dataset: str) -> list[str]:
+    """Make MLflow show the finished studies of a data set: a run "tune M on D" with a child per trial.
+
+    A study whose files have not changed is left alone; otherwise it replaces the one logged before.
+
+    Returns:
+        The models whose studies had to be logged.
+
+    Raises:
+        DataError: A study's table has no summary beside it.
+    """
+    new = []
+    for table in sorted((paths.root() / "results" / "tuning" / dataset).glob("*.csv")):
+        summary = paths.tuned(dataset, table.stem)
+        if not summary.is_file():
+            raise DataError(
+                f"{paths.shown(summary)} is missing: run `python -m motorec.tuning {dataset} {table.stem}`."
+            )
+        with store() as client:
+            if _log_study(client, dataset, table, config.read_yaml(summary), _fingerprint([table, summary])):
+                new.append(table.stem)
+    return new
+
+
+def _log_study(client: MlflowClient, dataset: str, table: Path, summary: Mapping[str, Any], fingerprint: str) -> bool:
+    """Log one study unless it is there; say whether it had to be."""
+    experiment, model = _tuning_experiment(client, dataset), str(summary["model"])
+    old = _runs(client, experiment, model)
+    if any(run.data.tags.get("fingerprint") == fingerprint for run in old):
+        return False
+    trials = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict("records")
+    about = {"number", "state", "value", "best_epoch", "epochs", "reason"}
+    metric, now = metric_name(summary["metric"]), round(time.time() * 1000)
+    shared = {
+        "dataset": dataset,
+        "model": model,
+        "title": str(summary["title"]),
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": "tuning/dvc.yaml",
+    }
+    counts = {key: float(summary[key]) for key in ("trials", "pruned", "failed")}
+    best = {metric: float(summary["best"]["value"])} if "best" in summary else {}
+    first = {f"first/{metric}": float(summary["first"])} if summary.get("first") is not None else {}
+    parent = _create(
+        client,
+        experiment,
+        name=f"tune {model} on {dataset}",
+        tags=shared
+        | {"state": "left out" if "left_out" in summary else "complete", "reason": summary.get("left_out", "")},
+        params=dict(_flatten(summary.get("settings", {}))),
+        finals=counts | best | first,
+        curves={},
+        start=now,
+        end=now,
+    )
+    for trial in trials:
+        numbers = {metric: "value", "best_epoch": "best_epoch", "epochs": "epochs"}
+        child = _create(
+            client,
+            experiment,
+            name=f"{model} · trial {trial['number']}",
+            tags=shared
+            | {key: str(trial[key]) for key in ("number", "state", "reason")}
+            | {"mlflow.parentRunId": parent},
+            params={str(key): str(value) for key, value in trial.items() if key not in about},
+            finals={name: float(trial[key]) for name, key in numbers.items() if trial[key]},
+            curves={},
+            start=now,
+            end=now,
+        )
+        client.set_terminated(child, "FAILED" if trial["state"] == "failed" else "FINISHED", end_time=now)
+    _finish(client, parent, fingerprint, now)
+    for run in old:
+        client.delete_run(run.info.run_id)
+    return True
+
+
+def _tuning_experiment(client: MlflowClient, dataset: str) -> str:
+    """The id of the experiment of a data set's studies."""
+    name = f"{dataset} tuning"
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if found:
+        return str(found.experiment_id)
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder() / "artifacts" / f"{dataset}-tuning").as_uri()
+    note = f"Tuning on the validation split of **{dataset}**: a run per model, and below it a run per trial."
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note}
+    return str(client.create_experiment(name, artifact_location=own, tags=tags))
+
+
 @dataclass
 class Summary:
     """What a replay found, each run as dataset/model/seed."""
@@ -598,7 +699,7 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
     by_model: dict[tuple[str, str], list[int]] = {}
     asked = config.load_run()
     names = datasets or dict.fromkeys(asked.datasets + asked.shown)
-    for run in (run for name in names for run in expected_runs(asked, name)):
+    for run in (run for name in names for run in expected_runs(config.load_run_for(name), name)):
         if _metrics_file(run.dataset, run.model, run.seed).is_file():
             by_model.setdefault((run.dataset, run.model), []).append(run.seed)
         else:
@@ -610,6 +711,8 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
                 _, new = _log_child(client, experiment, RunFiles.read(dataset, model, seed))
                 (summary.logged if new else summary.there).append(f"{dataset}/{model}/{seed}")
             _log_parent(client, experiment, model)
+    for name in names:
+        log_studies(name)
     return summary
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
 import subprocess
@@ -13,7 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from motorec import paths
-from motorec.config import load_run
+from motorec.config import load_model, load_run, load_run_for
+from motorec.models import model_class
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -95,12 +98,43 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
 def test_every_dependency_in_dvc_yaml_is_a_file_of_the_project() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     run = load_run()
-    models = {"fit": run.closed_form, "train": run.models, "token": run.token_models, "ablate": run.ablations}
+    models = {"fit": run.closed_form, "content": run.content_models, "train": run.models, "token": run.token_models}
     for name, stage in stages.items():
         for dependency in stage["deps"]:
             if dependency.startswith(("motorec/", "notebooks/")):
                 for model in models.get(name, ("none",)):
                     assert (ROOT / dependency.replace("${item.model}", model)).exists(), f"{name}: {dependency}"
+
+
+def imported(file: Path) -> set[Path]:
+    """The files of the package that a file imports, directly or not; packages' __init__ are looked through."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop().read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("motorec"):
+                path = ROOT / node.module.replace(".", "/")
+                for one in (path.with_suffix(".py"), path / "__init__.py"):
+                    if one.is_file() and one not in found:
+                        found.add(one)
+                        waiting.append(one)
+    return found
+
+
+@pytest.mark.parametrize("group", ["fit", "content", "train", "token"])
+def test_a_model_depends_on_all_that_it_is_made_of(group: str) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    run = load_run_for("hm")
+    names = {"fit": run.closed_form, "content": run.content_models, "train": run.models, "token": run.token_models}
+    for name in names[group]:
+        model = Path(inspect.getfile(model_class(load_model(name).kind)))
+        listed = {dependency.replace("${item.model}", name) for dependency in stages[group]["deps"]}
+        # The rest says how things are read and told, and what a seed means: no model's arithmetic.
+        parts = ("models/", "tokenizer/", "features/components", "graph", "itemgraph", "rarity")
+        for file in {model, *imported(model)}:
+            path = file.relative_to(ROOT).as_posix()
+            if path.removeprefix("motorec/").startswith(parts) and file.name != "__init__.py":
+                assert path in listed or f"{Path(path).parent}" in listed, f"{group}, {name}: {path}"
 
 
 def test_no_machine_is_named_in_tracked_files() -> None:

@@ -56,7 +56,14 @@ def store(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = yaml.safe_load((project / "params" / "run.yaml").read_text())
     run |= {"datasets": ["garments"], "closed_form": ["popularity"], "models": ["bpr"], "seeds": [1, 2]}
-    run |= {"with_truth": [], "shown": [], "ablations": [], "ablation_datasets": [], "token_models": []}
+    run |= {
+        "content_models": [],
+        "with_truth": [],
+        "shown": [],
+        "ablations": [],
+        "ablation_datasets": [],
+        "token_models": [],
+    }
     run = {key: value for key, value in run.items() if key in tracking.config.RunSettings.model_fields}
     (project / "params" / "run.yaml").write_text(yaml.safe_dump(run))
     tracking.folder().mkdir(parents=True)
@@ -281,6 +288,20 @@ def test_metrics_alone_are_enough() -> None:
     assert run.data.params == {}
 
 
+def test_a_model_left_out_is_told_by_a_tag() -> None:
+    for seed in (1, 2):
+        write_run("bpr", seed, 0.3, trained=False)
+        file = paths.run_results("garments", "bpr", seed) / "metrics.json"
+        paths.write_whole(file, '{"left_out": "no pictures"}')
+    assert len(tracking.replay().logged) == 2
+    assert [run.data.tags["left_out"] for run in runs()] == ["no pictures"] * 3  # two seeds and their parent
+    assert not [name for run in runs() for name in run.data.metrics if name.startswith(("test/", "valid/"))]
+    # Results that come later replace it.
+    write_run("bpr", 1, 0.3)
+    tracking.log_run("garments", "bpr", 1)
+    assert "left_out" not in client().get_run(tracking.log_run("garments", "bpr", 1)).data.tags
+
+
 def test_foreign_runs_in_the_experiment_are_left_alone() -> None:
     write_run("bpr", 1, 0.3)
     tracking.log_run("garments", "bpr", 1)
@@ -360,6 +381,56 @@ def test_metric_names_can_be_turned_back(key: str) -> None:
         name = tracking.metric_name(key)
         assert "@" not in name
         assert tracking.file_key(name) == key
+
+
+TRIALS = """\
+number,state,training.learning_rate,dim,value,best_epoch,epochs,reason
+0,complete,0.005,64,0.310000,20,40,
+1,pruned,0.02,32,0.250000,10,20,
+2,failed,0.1,32,,,,the loss rises
+"""
+STUDY = {"dataset": "garments", "model": "bpr", "title": "BPR-MF", "metric": "valid/all/recall@20", "seed": 1}
+STUDY |= {"trials": 3, "pruned": 1, "failed": 1, "first": 0.31, "best": {"trial": 0, "value": 0.31, "epoch": 20}}
+STUDY |= {"settings": {"training.learning_rate": 0.005, "dim": 64}}
+
+
+def test_a_study_is_a_run_with_a_child_per_trial() -> None:
+    table = paths.tuned("garments", "bpr").with_suffix(".csv")
+    for best in (0.3, 0.31):  # the second one replaces the first
+        paths.write_whole(table, TRIALS)
+        paths.write_whole(paths.tuned("garments", "bpr"), yaml.safe_dump(STUDY | {"first": best}))
+        assert tracking.log_studies("garments") == ["bpr"]
+    assert tracking.log_studies("garments") == []
+
+    (parent,) = runs("garments tuning", "tags.`mlflow.runName` = 'tune bpr on garments'")
+    assert parent.data.metrics == {
+        "valid/all/recall_at_20": 0.31,
+        "first/valid/all/recall_at_20": 0.31,
+        "trials": 3,
+        "pruned": 1,
+        "failed": 1,
+    }
+    assert parent.data.params == {"training.learning_rate": "0.005", "dim": "64"}
+    children = runs("garments tuning", f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    children.sort(key=lambda run: run.data.tags["number"])
+    assert [run.data.tags["state"] for run in children] == ["complete", "pruned", "failed"]
+    assert [run.data.params["dim"] for run in children] == ["64", "32", "32"]
+    assert children[1].data.metrics == {"valid/all/recall_at_20": 0.25, "best_epoch": 10, "epochs": 20}
+    assert children[2].data.metrics == {}
+    assert children[2].data.tags["reason"] == "the loss rises"
+    assert len(runs("garments tuning")) == 4
+
+
+def test_replay_tells_of_studies_and_keeps_them_apart_from_runs() -> None:
+    write_run("bpr", 1, 0.3)
+    paths.write_whole(paths.tuned("garments", "bpr").with_suffix(".csv"), "number,state,dim,value\n")
+    left_out = {key: value for key, value in STUDY.items() if key not in ("first", "best", "settings")}
+    paths.write_whole(paths.tuned("garments", "bpr"), yaml.safe_dump(left_out | {"left_out": "It needs pictures."}))
+    tracking.replay()
+    tracking.replay()
+    (study,) = runs("garments tuning")
+    assert (study.data.tags["state"], study.data.tags["reason"]) == ("left out", "It needs pictures.")
+    assert sorted(run.data.tags["seed"] for run in runs()) == ["1", "all"]
 
 
 @pytest.mark.slow

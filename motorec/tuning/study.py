@@ -1,0 +1,430 @@
+"""One study: trials of one model on one data set, each trained and judged on validation.
+
+Every finished trial is a file, and what trial n tries depends on the finished ones before it and on n alone: a study
+that was killed continues where it was, and ends with the trials it would have had.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+import motorec
+from motorec import config, paths, seeding
+from motorec.config import ChoiceSpace, ModelChoice, Space, TuneSettings
+from motorec.errors import MissingContent, MotorecError, ParamsError
+from motorec.evaluation import validate
+from motorec.experiment import Experiment
+from motorec.models import model_class
+from motorec.tokenizer import TokenizerSettings
+
+if TYPE_CHECKING:
+    import optuna
+
+DIGITS = 4  # of a float that the sampler chose: more say nothing, and fill the params files
+# What these give is part of a study's fingerprint as values: settings, interactions, features.
+BY_VALUE = {f"motorec.{name}" for name in ("config", "data", "data.dataset", "errors", "features", "paths", "progress")}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of one trial.
+
+    Attributes:
+        number: From 0, the model as it stands.
+        state: "complete", "pruned" (given up: below the median of the others) or "failed"; "running" in a file that a
+            killed study left.
+        params: What the sampler chose, by dotted key; a choice that is no plain value as JSON.
+        settings: The values that were set for it.
+        reports: Validation by epoch.
+        value: The best validation; None for a trial that never got one.
+        best_epoch: Its epoch; None for a model without training.
+        epochs: How many were run.
+        reason: Why it failed.
+        seconds: Wall-clock time of the process that ended it; for estimates, never part of a result.
+    """
+
+    number: int
+    state: str
+    params: dict[str, Any]
+    settings: dict[str, Any]
+    reports: dict[int, float] = field(default_factory=dict)
+    value: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    reason: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def read(cls, file: Path) -> Trial:
+        """Read what `write` wrote."""
+        values = json.loads(file.read_text(encoding="utf-8"))
+        reports = {int(epoch): value for epoch, value in values.pop("reports").items()}
+        return cls(**values, reports=reports)
+
+    def write(self, folder: Path) -> None:
+        """Write it whole."""
+        paths.write_whole(folder / f"{self.number:03d}.json", json.dumps(asdict(self), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of one model on one data set.
+
+    Attributes:
+        experiment: Data without the test split, and the model as it stands.
+        spaces: What is searched, by dotted key.
+        first: The values of the first trial: those for all data sets, so that a tuned model's study stays the same.
+        settings: The effort.
+        folder: Where the finished trials lie: of this data, these settings and this code.
+    """
+
+    experiment: Experiment
+    spaces: dict[str, Space]
+    first: dict[str, Any]
+    settings: TuneSettings
+    folder: Path
+
+    @classmethod
+    def load(cls, dataset: str, model: str) -> Study:
+        """Read the outputs of the earlier stages and the settings.
+
+        Raises:
+            ParamsError: The model, a setting or a search space does not exist or does not fit.
+            DataError: An earlier stage has not run.
+        """
+        check(dataset, model)
+        settings, spaces = config.load_tune(), config.load_search(model)
+        known = config.known_settings(config.load_model(model))
+        full = Experiment.load(dataset, model, config.load_run().seeds[0])
+        # Whatever is done with the rest, nobody can look at the test split.
+        kept = full.dataset.interactions["split"] != "test"
+        data = replace(full.dataset, interactions=full.dataset.interactions[kept].reset_index(drop=True), truth=None)
+        experiment = replace(full, dataset=data)
+        study = cls(experiment, spaces, {key: known[key] for key in spaces}, settings, paths.root())
+        return replace(study, folder=paths.studies(dataset, model) / study._fingerprint())
+
+    @property
+    def label(self) -> str:
+        """What to call it, for instance "hm/bpr"."""
+        return f"{self.experiment.inputs.dataset}/{self.experiment.choice.name}"
+
+    def trials(self) -> list[Trial]:
+        """The finished trials, by number."""
+        found = [Trial.read(file) for file in sorted(self.folder.glob("[0-9]*.json"))]
+        return [trial for trial in found if trial.state != "running"][: self.settings.trials]
+
+    def run(self, past: list[Trial]) -> Trial:
+        """Run the trial that follows some finished ones.
+
+        Raises:
+            MissingContent: The data set lacks what the model needs.
+        """
+        import optuna
+
+        number, started = len(past), time.perf_counter()
+        asked = self._ask(past)
+        file = self.folder / f"{number:03d}.json"
+        trial = Trial(number, "running", asked.params, self._values(number, asked.params))
+        if file.is_file():  # from a killed process; the training continues from its checkpoint
+            before = Trial.read(file)
+            trial = before if before.params == asked.params else trial
+        for epoch, value in trial.reports.items():
+            asked.report(value, epoch)
+        choice = self.choice(trial.settings, f"{self.experiment.choice.name}-trial-{number}")
+
+        def report(epoch: int, value: float) -> None:
+            if epoch in trial.reports:
+                return
+            asked.report(value, epoch)
+            if asked.should_prune():
+                trial.reports[epoch] = value
+                raise optuna.TrialPruned
+            trial.reports[epoch] = value
+            trial.write(self.folder)
+
+        outcome: dict[str, Any]
+        experiment = replace(self.experiment, choice=choice, cost={})
+        try:
+            model = experiment.build()
+            fit = experiment.fit(model, report)
+            if fit is None:
+                value = validate(model.score, experiment.dataset, choice.training.metric, experiment.evaluation)
+                outcome = {"state": "complete", "value": value}
+            else:
+                best = {"value": trial.reports[fit.best_epoch], "best_epoch": fit.best_epoch}
+                outcome = {"state": "complete", "epochs": len(fit.history), **best}
+        except MissingContent:
+            raise
+        except (optuna.TrialPruned, MotorecError) as error:
+            pruned = isinstance(error, optuna.TrialPruned)
+            run = f"{experiment.inputs.dataset}/{choice.name}/{experiment.inputs.seed}: "
+            best_epoch = max(trial.reports, key=lambda epoch: (trial.reports[epoch], -epoch), default=None)
+            outcome = {
+                "state": "pruned" if pruned else "failed",
+                "epochs": max(trial.reports, default=0),
+                "best_epoch": best_epoch,
+                "value": None if best_epoch is None else trial.reports[best_epoch],
+                # What follows the first sentence is advice about files and settings of a run that is kept.
+                "reason": "" if pruned else str(error).removeprefix(run).split(". ")[0].rstrip("."),
+            }
+        done = replace(trial, **outcome, seconds=round(time.perf_counter() - started, 2))
+        done.write(self.folder)
+        shutil.rmtree(paths.checkpoints("train", experiment.inputs.dataset, choice.name), ignore_errors=True)
+        return done
+
+    def choice(self, values: Mapping[str, Any], name: str) -> ModelChoice:
+        """The model with some settings changed, by dotted key, under a name of its own.
+
+        It draws the same random numbers as the model itself: those go by its kind.
+        """
+        base = self.experiment.choice
+        training = base.training.model_dump(mode="json")
+        changed = config.set_dotted(base.settings | {"training": training}, values)
+        training = changed.pop("training")
+        training["epochs"] = min(training["epochs"], self.settings.epochs or math.inf)
+        where = f"trial {name}, training"
+        return base.model_copy(
+            update={
+                "name": name,
+                "settings": changed,
+                "training": config.parse(config.TrainingSettings, training, where),
+            }
+        )
+
+    def _ask(self, past: list[Trial]) -> optuna.Trial:
+        """The next trial, by a sampler that starts anew from the finished ones."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        number, pruning = len(past), self.settings.pruning
+        spaces = {key: _distribution(space) for key, space in self.spaces.items()}
+        states = {
+            "complete": optuna.trial.TrialState.COMPLETE,
+            "pruned": optuna.trial.TrialState.PRUNED,
+            "failed": optuna.trial.TrialState.FAIL,
+        }
+        study = optuna.create_study(
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(
+                seed=seeding.derive(self.settings.seed, "tuning", self.label, str(number)) % 2**32,
+                n_startup_trials=self.settings.random,
+            ),
+            pruner=optuna.pruners.MedianPruner(
+                n_startup_trials=pruning.after_trials, n_warmup_steps=pruning.after_epochs
+            ),
+        )
+        for trial in past:
+            study.add_trial(
+                optuna.create_trial(
+                    state=states[trial.state],
+                    value=trial.value if trial.state == "complete" else None,
+                    params=trial.params,
+                    distributions=spaces,
+                    intermediate_values=trial.reports,
+                )
+            )
+        if number == 0:
+            study.enqueue_trial({key: _label(value) for key, value in self.first.items()})
+        return study.ask(spaces)
+
+    def _values(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the sampler chose, as settings."""
+        if number == 0:
+            return dict(self.first)
+        values = {}
+        for key, space in self.spaces.items():
+            value = params[key]
+            if isinstance(space, ChoiceSpace):
+                value = next(choice for choice in space.choices if _label(choice) == value)
+            elif isinstance(value, float):
+                value = min(max(float(f"{value:.{DIGITS}g}"), space.low), space.high)
+            values[key] = value
+        return values
+
+    def _fingerprint(self) -> str:
+        """What the trials depend on; more of them may be asked for later."""
+        experiment = replace(self.experiment, choice=self.choice(self.first, self.experiment.choice.name))
+        inputs, code = experiment.inputs, model_class(experiment.choice.kind).__module__
+        effort = self.settings.model_dump(mode="json", exclude={"datasets", "models", "trials"})
+        spaces = {key: space.model_dump(mode="json") for key, space in self.spaces.items()}
+        digest = hashlib.sha256(json.dumps([experiment.settings(), effort, spaces]).encode())
+        digest.update(experiment.dataset.interactions.to_csv(index=False).encode())
+        for features in inputs.features.values():
+            digest.update(features.matrix.tobytes())
+        files = sources(code, "motorec.experiment", "motorec.training")
+        if "tokenizer" in experiment.choice.settings and inputs.tokens is not None:
+            files += sorted(file for file in inputs.tokens.rglob("*") if file.is_file())
+        for file in files:
+            digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def sources(*modules: str) -> list[Path]:
+    """The files of some of this package's modules and of those they import, without the ones in `BY_VALUE`.
+
+    A package's own file, which only passes names on, is followed and left out.
+    """
+    root = Path(motorec.__file__).parent.parent
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        stem = root.joinpath(*name.split("."))
+        file = next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
+        if file is None or file in found or name in BY_VALUE:
+            continue
+        found.add(file)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("motorec"):
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sorted(file for file in found if file.name != "__init__.py")
+
+
+def check(dataset: str, model: str) -> None:
+    """Look whether every end of every search space is a possible setting.
+
+    Raises:
+        ParamsError: One is not, or the model has no search space.
+    """
+    spaces = config.load_search(model)
+    if not spaces:
+        raise ParamsError(
+            f"params/models/{model}.yaml has no block `search`: say what to tune, or take {model!r} out of `models` in "
+            "params/tune.yaml."
+        )
+    choice = config.load_model(model, dataset)
+    base = choice.settings | {"training": choice.training.model_dump(mode="json")}
+    for key, space in spaces.items():
+        where = f"params/models/{model}.yaml, search, {key}"
+        for value in space.choices if isinstance(space, ChoiceSpace) else (space.low, space.high):
+            changed = config.set_dotted(base, {key: value})
+            config.parse(config.TrainingSettings, changed.pop("training"), where)
+            config.parse(model_class(choice.kind).Settings, changed, where)
+            if "tokenizer" in changed:
+                tokenizer = config.merge(config.load_tokenizer(dataset), changed["tokenizer"])
+                config.parse(TokenizerSettings, tokenizer, where)
+
+
+def tune(dataset: str, model: str) -> None:
+    """Run what is left of a study, and write its trials and the best settings to `results/tuning/`.
+
+    A model that the data set cannot serve leaves the reason there.
+
+    Raises:
+        ParamsError: The model, a setting or a search space does not exist or does not fit.
+        DataError: An earlier stage has not run.
+        MotorecError: Another process runs this study.
+    """
+    study = Study.load(dataset, model)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(study.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise MotorecError(f"Another process tunes {study.label} in this folder; wait for it to end.") from None
+    try:
+        past = study.trials()
+        if past:
+            print(f"{study.label}: {len(past)} of {study.settings.trials} trials are there", flush=True)
+        while len(past) < study.settings.trials:
+            past.append(study.run(past))
+            print(_line(study, past), flush=True)
+        left_out = ""
+    except MissingContent as error:
+        past, left_out = [], str(error)
+        print(f"{study.label}: left out. {error}", flush=True)
+    finally:
+        lock.release()
+    write(study, past, left_out)
+
+
+def write(study: Study, trials: list[Trial], left_out: str = "") -> None:
+    """Write the table of trials and the best settings: `results/tuning/<dataset>/<model>.csv` and `.yaml`."""
+    inputs, choice = study.experiment.inputs, study.experiment.choice
+    rows = [
+        {
+            "number": trial.number,
+            "state": trial.state,
+            **{key: _label(value) for key, value in trial.settings.items()},
+            "value": None if trial.value is None else f"{trial.value:.6f}",
+            "best_epoch": trial.best_epoch,
+            "epochs": trial.epochs or None,
+            "reason": trial.reason,
+        }
+        for trial in trials
+    ]
+    columns = ["number", "state", *study.spaces, "value", "best_epoch", "epochs", "reason"]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    file = paths.tuned(inputs.dataset, choice.name)
+    paths.write_whole(file.with_name(f"{choice.name}.csv"), table.to_csv(index=False, lineterminator="\n"))
+
+    best = max((trial for trial in trials if trial.state == "complete"), key=_rank, default=None)
+    if best is None and not left_out:
+        left_out = f"no trial was completed; the first one: {trials[0].reason}"
+    summary: dict[str, Any] = {
+        "dataset": inputs.dataset,
+        "model": choice.name,
+        "title": choice.title,
+        "metric": f"valid/{choice.training.metric}",
+        "seed": inputs.seed,
+        "trials": len(trials),
+        "pruned": sum(trial.state == "pruned" for trial in trials),
+        "failed": sum(trial.state == "failed" for trial in trials),
+    }
+    if best is None:
+        summary["left_out"] = left_out
+    else:
+        summary["first"] = _rounded(trials[0].value)
+        summary["best"] = {"trial": best.number, "value": _rounded(best.value), "epoch": best.best_epoch}
+        summary["settings"] = best.settings
+    paths.write_whole(file, yaml.safe_dump(summary, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _rank(trial: Trial) -> tuple[float, int]:
+    return (-math.inf if trial.value is None else trial.value, -trial.number)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
+
+
+def _line(study: Study, past: list[Trial]) -> str:
+    """A line for a trial that has just ended."""
+    last, settings = past[-1], study.settings
+    best = max((trial for trial in past if trial.state == "complete"), key=_rank, default=None)
+    value = "" if last.value is None else f" {last.value:.4f}"
+    record = "" if best is None else f", best {best.value:.4f} of trial {best.number}"
+    left = (settings.trials - len(past)) * sum(trial.seconds for trial in past) / len(past)
+    reason = f" ({last.reason})" if last.reason else ""
+    return (
+        f"{study.label}: trial {last.number} {last.state}{value}{reason}{record}; "
+        f"{len(past)} of {settings.trials}, about {int(left) // 60}:{int(left) % 60:02d} left"
+    )
+
+
+def _label(value: Any) -> Any:
+    """A setting's value as a cell, and as what the sampler calls it."""
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _distribution(space: Space) -> optuna.distributions.BaseDistribution:
+    from optuna import distributions
+
+    if isinstance(space, ChoiceSpace):
+        return distributions.CategoricalDistribution([_label(value) for value in space.choices])
+    if isinstance(space, config.IntSpace):
+        return distributions.IntDistribution(space.low, space.high, log=space.log)
+    return distributions.FloatDistribution(space.low, space.high, log=space.log)
