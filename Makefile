@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro hm test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro compare tune tuned test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,7 +14,8 @@ help:
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make ui      compare the runs in the MLflow UI"
 	@echo "make lint    format, lint and types"
-	@echo "make hm      run the pipeline on your copy of the H&M data (see README.md)"
+	@echo "make compare run every model on one data set, by default your copy of the H&M data (see README.md)"
+	@echo "make tune    tune every model on the validation split of one data set; make tuned writes the best into params/"
 	@echo "make mlflow  tell MLflow about runs whose files it has not seen"
 
 setup: $(VENV)/.installed
@@ -32,9 +33,21 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 repro: setup
 	@$(BIN)/python -m motorec.pipeline
 
-hm: setup
-	@$(BIN)/python -m motorec.pipeline --profile hm track report
+# Every model with five seeds on one data set, JOBS at a time; the same command continues what was stopped.
+DATASET ?= hm
+JOBS ?= 2
+compare: setup
+	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
+	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET)
 	@$(BIN)/python -m motorec.pipeline summary
+
+# The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
+MODELS ?=
+tune: setup
+	@$(BIN)/python -m motorec.tuning $(DATASET) $(MODELS) --jobs $(JOBS)
+
+tuned: setup
+	@$(BIN)/python -m motorec.tuning $(DATASET) $(MODELS) --apply
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -22,6 +22,14 @@ class MissingContent(DataError):
     """The items lack texts or pictures that a model cannot do without: it is left out of that data set's tables."""
 
 
+class LeftOut(MotorecError):
+    """Ends a notebook early and well: its model is left out of the tables, and a file says why."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the reason alone."""
+        return [f"Left out: {self}"]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Name the known word that `word` was probably meant to be.
 

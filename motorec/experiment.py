@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from motorec import config, paths
 from motorec.data import Dataset
+from motorec.errors import LeftOut, MissingContent
 from motorec.evaluation import Evaluation, evaluate, validate
 from motorec.features import load_all
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
@@ -70,12 +71,29 @@ class Experiment:
         return cls(data, inputs, choice, evaluation)
 
     def build(self) -> Recommender:
-        """The model, fitted if it has a closed form, not yet trained otherwise."""
+        """The model, fitted if it has a closed form, not yet trained otherwise.
+
+        Raises:
+            MissingContent: The data set lacks a modality that the model needs.
+        """
         started = time.perf_counter()
         model = build(self.choice, self.inputs)
         self.cost["seconds_build"] = time.perf_counter() - started
         self.cost["parameters"] = float(model.n_parameters)
         return model
+
+    def leave_out(self, reason: MissingContent) -> LeftOut:
+        """Write files that say why this run has no results, in place of those that `save` would write.
+
+        Returns:
+            What to raise, so that the notebook ends here.
+        """
+        where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
+        with paths.whole_folder(paths.run_data(*where)) as folder:
+            (folder / "settings.json").write_text(_json(self.settings()), encoding="utf-8")
+        paths.write_whole(paths.run_results(*where) / "metrics.json", _json({"left_out": str(reason)}))
+        (paths.timings() / where[0] / where[1] / f"{where[2]}.json").unlink(missing_ok=True)  # of a run that was
+        return LeftOut(str(reason))
 
     def fit(self, model: Recommender, report: Callable[[int, float], None] | None = None) -> Fit | None:
         """Train the model, choosing the epoch on validation; None for a model that has nothing to train.

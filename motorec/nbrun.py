@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
-from traitlets import Enum
+from traitlets import Enum, default
 
 from motorec import config, paths
-from motorec.errors import MotorecError, ParamsError, nearest
+from motorec.errors import LeftOut, MotorecError, ParamsError, nearest
 
 # Before this one, all settings of its data set are checked: later notebooks come after long work.
 FIRST = "01_data"
+SIGNPOST = "papermill-error-cell-tag"
 KILLED = "the notebook's process was killed, perhaps for want of memory."
 
 
@@ -31,6 +32,12 @@ class Kernel(AsyncKernelManager):
     """A kernel spoken to through local sockets: nobody else on the machine can listen in, and none warns of it."""
 
     transport = Enum(["ipc"], default_value="ipc")
+
+    @default("ip")
+    def _folder_of_its_own(self) -> str:
+        # By default sockets are numbered in the notebook's folder, where two kernels that start at once take the same.
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        return f"{self._sockets.name}/socket"
 
 
 def notebook_path(name: str) -> Path:
@@ -115,12 +122,14 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
     """Take out of an executed notebook what differs between two runs of the same thing.
 
     That is: timestamps and paths that the runner notes, the random id of the injected cell, versions, and standard
-    error, on which progress is shown.
+    That is: timestamps and paths that the runner notes, the random id of the injected cell, versions, and standard
+    error, on which progress is shown. The signposts to an error go as well: a notebook that comes here ended well.
     """
     notebook["metadata"] = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
     }
+    notebook["cells"] = [cell for cell in notebook["cells"] if SIGNPOST not in cell["metadata"].get("tags", [])]
     for index, cell in enumerate(notebook["cells"]):
         tags = cell["metadata"].get("tags", [])
         cell["metadata"] = {"tags": tags} if tags else {}
@@ -171,11 +180,15 @@ def run(name: str, given: Mapping[str, str]) -> Path:
                 kernel_manager_class="motorec.nbrun.Kernel",
             )
         except (PapermillExecutionError, DeadKernelError) as error:
-            paths.write_whole(kept, scratch.read_bytes())
-            what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else KILLED
-            raise MotorecError(
-                f"{title} failed: {what}\nThe notebook, up to the failing cell, is kept at {paths.shown(kept)}."
-            ) from None
+            name_of_error = getattr(error, "ename", None)
+            if name_of_error != LeftOut.__name__:
+                paths.write_whole(kept, scratch.read_bytes())
+                what = KILLED if name_of_error is None else f"{name_of_error}: {getattr(error, 'evalue', '')}"
+                raise MotorecError(
+                    f"{title} failed: {what}\nThe notebook, up to the failing cell, is kept at {paths.shown(kept)}."
+                ) from None
+            # Its outputs are written, and say why there are no others.
+            print(f"Left out: {getattr(error, 'evalue', '')}", flush=True)
         executed = normalise(json.loads(scratch.read_text(encoding="utf-8")))
     paths.write_whole(target, json.dumps(executed, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     kept.unlink(missing_ok=True)
@@ -198,6 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MotorecError as error:
         print(f"\nERROR: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130  # whoever stopped it knows
     return 0
 
 

@@ -1,68 +1,62 @@
-"""`make repro`: checks all settings, runs `dvc repro`, and says how far it is and how long is left.
+"""`make repro`: checks all settings, says how long it will take, runs `dvc repro`, and says how far it is.
 
 It adds nothing to `dvc repro` but the check beforehand and the clock. With `--profile NAME` it runs what
-`params/profiles/NAME.yaml` names, laid over `params/run.yaml`, stage by stage in the same cache.
+`params/profiles/NAME.yaml` names, laid over `params/run.yaml`, stage by stage in the same cache; with `--jobs N` the
+runs of models, which use one thread each, go N at a time.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING
 
 import yaml
 from filelock import FileLock, Timeout
 
 from motorec import config, paths
+from motorec.clock import Clock, expected_seconds, hours, is_run, total_seconds
 from motorec.errors import MotorecError
 from motorec.preflight import check
 
-# Seconds a stage takes on two cores, for a first run; later ones know their own times.
-TYPICAL = {
-    "encoders": 15.0,
-    "source": 15.0,
-    "data": 12.0,
-    "features": 60.0,
-    "tokenize": 15.0,
-    "oracle": 8.0,
-    "fit": 8.0,
-    "train": 15.0,
-    "ablate": 20.0,
-    "token": 20.0,
-    "track": 15.0,
-    "ablations": 12.0,
-    "report": 15.0,
-    "summary": 10.0,
-}
-NOTEBOOKS = {
-    "data": "01_data",
-    "features": "02_features",
-    "tokenize": "03_tokenize",
-    **dict.fromkeys(("oracle", "fit", "train", "token", "ablate"), "04_train"),
-    "ablations": "05_ablations",
-    "report": "06_report",
-}
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
 VISITED = re.compile(r"^(Running stage|Stage) '(?P<stage>[^']+)'(?P<rest>.*)$")
+FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'")
+BATCH = 180.0  # seconds of runs that one `dvc repro` is given: it takes some seconds to start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m motorec.pipeline", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--profile", help="a file in params/profiles/ to run in place of params/run.yaml")
+    parser.add_argument("--profile", help="a file in params/profiles/ to lay over params/run.yaml")
+    parser.add_argument("--dataset", help="the one data set to run in place of the profile's")
+    parser.add_argument("--jobs", type=int, default=1, help="how many models to run side by side (default: 1)")
+    parser.add_argument("--keep-going", action="store_true", help="when a run fails, finish the other runs first")
     parser.add_argument("--force", action="store_true", help="run every stage again, changed or not")
     parser.add_argument("targets", nargs="*", help="stages, with all before them; default: all")
     words = parser.parse_args(arguments)
+    if words.dataset and not words.profile:
+        parser.error("--dataset belongs to a profile: name one with --profile")
+    if words.jobs < 1:
+        parser.error("--jobs must be at least 1")
     try:
-        with alone(), profile(words.profile):
+        with alone(), profile(words.profile, words.dataset):
             check()
-            targets = list(words.targets)
-            return reproduce([*targets, "--force"] if words.force else targets)
+            return reproduce(words.targets, force=words.force, jobs=words.jobs, keep_going=words.keep_going)
     except MotorecError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
@@ -90,10 +84,17 @@ def alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def profile(name: str | None) -> Iterator[None]:
+def profile(name: str | None, dataset: str | None = None) -> Iterator[None]:
     """Put a profile in the place of `params/run.yaml` for a while.
 
     The original is kept beside it, and put back at the next call even if this one is killed.
+
+    Args:
+        name: The profile; None for `params/run.yaml` itself.
+        dataset: The one data set to run in place of the profile's.
+
+    Raises:
+        ParamsError: There is no such profile or data set, or a key is wrong.
     """
     target = paths.root() / "params" / "run.yaml"
     kept = target.with_suffix(".yaml.kept")
@@ -102,10 +103,8 @@ def profile(name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    values = config.read_yaml(target) | config.read_yaml(target.parent / "profiles" / f"{name}.yaml")
-    config.parse(config.RunSettings, values, f"params/profiles/{name}.yaml")
+    written = yaml.safe_dump(config.profile_values(name, dataset), sort_keys=False)
     shutil.copy2(target, kept)
-    written = yaml.safe_dump(values, sort_keys=False)
     try:
         paths.write_whole(target, written)
         yield
@@ -116,93 +115,240 @@ def profile(name: str | None) -> Iterator[None]:
             print(f"{paths.shown(target)} was edited during the run; the one before is {kept.name}.", file=sys.stderr)
 
 
-def reproduce(arguments: Sequence[str]) -> int:
-    """Run `dvc repro`, passing its words on and adding a clock to each stage.
+@dataclass(frozen=True)
+class Plan:
+    """What a call of the pipeline comes to, stages in an order in which they can run.
+
+    Attributes:
+        stages: The stages asked for and all before them.
+        before: At most these have to run before any model, since they or something before them changed.
+        runs: At most these runs of models.
+        after: At most these after them.
+    """
+
+    stages: list[str]
+    before: list[str]
+    runs: list[str]
+    after: list[str]
+
+    @classmethod
+    def read(cls, targets: Sequence[str], force: bool = False) -> Plan:
+        """Ask DVC.
+
+        Raises:
+            MotorecError: There is no such stage, or dvc.yaml cannot be read.
+        """
+        import networkx
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo, lock_repo
+
+        plan = cls([], [], [], [])
+        ahead: set[Stage] = set()
+        late: set[Stage] = set()  # those that train a model, or need one that does
+        try:
+            with Repo(str(paths.root())) as repo, lock_repo(repo):
+                found = [stage for target in targets or ["dvc.yaml"] for stage in repo.stage.collect(target)]
+                place = {stage: number for number, stage in enumerate(repo.index.stages)}
+                upward = repo.index.graph  # from a stage to what it needs
+                wanted = set(found).union(*(networkx.descendants(upward, stage) for stage in found))
+                downward = upward.subgraph(wanted).reverse()
+                for stage in networkx.lexicographical_topological_sort(downward, key=place.__getitem__):
+                    name, needs = stage.addressing, set(upward.successors(stage))
+                    plan.stages.append(name)
+                    if is_run(name) or needs & late:
+                        late.add(stage)
+                    if force or needs & ahead or stage.status():
+                        ahead.add(stage)
+                        part = plan.runs if is_run(name) else plan.after if stage in late else plan.before
+                        part.append(name)
+        except DvcException as error:
+            raise MotorecError(f"DVC: {error}") from None
+        return plan
+
+    @property
+    def ahead(self) -> list[str]:
+        """All that may have to run."""
+        return self.before + self.runs + self.after
+
+    def told(self, jobs: int) -> str:
+        """What is said before the first stage."""
+        time = hours(total_seconds(self.ahead, jobs))
+        processes = f"{jobs} processes" if jobs > 1 else "1 process"
+        return f"{len(self.ahead)} of {len(self.stages)} stages to run, at most about {time} (h:mm) on {processes}."
+
+
+def reproduce(targets: Sequence[str], *, force: bool = False, jobs: int = 1, keep_going: bool = False) -> int:
+    """Run `dvc repro`, adding a clock to each stage.
+
+    Args:
+        targets: Stages, with all before them; none named: all.
+        force: Run every stage again.
+        jobs: How many models are run side by side.
+        keep_going: When a run fails, finish the other runs before ending; what comes after runs is then left.
 
     Returns:
-        DVC's exit status.
+        The exit status.
+
+    Raises:
+        MotorecError: DVC cannot start.
     """
-    dvc = [sys.executable, "-m", "dvc"]
-    listed = subprocess.run([*dvc, "stage", "list", "--name-only"], capture_output=True, text=True, cwd=paths.root())
-    if listed.returncode:
-        print(listed.stderr.strip(), file=sys.stderr)
-        return listed.returncode
-    clock = Clock(listed.stdout.split())
-    process = subprocess.Popen(
-        [*dvc, "repro", *arguments], cwd=paths.root(), stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            found = VISITED.match(line)
-            if found is None:
-                print(line, end="", flush=True)
-            elif found["rest"].strip() == ":":
-                print(clock.starts(found["stage"]), flush=True)
-            else:
-                clock.passes(found["stage"], restored="cached" in found["rest"])
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # DVC got the same signal and is putting things in order
-        raise
-    print(clock.ends(status), flush=True)
+    plan = Plan.read(targets, force)
+    clock = Clock(plan.stages, plan.ahead, jobs)
+    options = ["--force"] if force else []
+    if plan.ahead:
+        print(plan.told(jobs), flush=True)
+    if jobs == 1 and not keep_going:
+        status = _repro([*options, *targets], clock)
+        print(clock.ends(stopped=bool(status)), flush=True)
+        return status
+
+    options.append("--single-item")  # else DVC locks whatever comes before a target, and a neighbour needs it too
+    status = _repro([*options, *plan.before], clock) if plan.before else 0
+    if status == 0:
+        with _lock_in_order(plan.stages):
+            failed = side_by_side(plan.runs, jobs, options, clock, keep_going)
+        if failed:
+            print(clock.ends(failed), flush=True)
+            return 1
+        status = _repro([*options, *plan.after], clock) if plan.after else 0
+    print(clock.ends(stopped=bool(status)), flush=True)
     return status
 
 
-class Clock:
-    """Which stages are behind, and how long those ahead will take, judged by those behind."""
+def side_by_side(
+    stages: Sequence[str], jobs: int, options: Sequence[str], clock: Clock, keep_going: bool = False
+) -> list[str]:
+    """Run stages that do not need one another, some at a time.
 
-    def __init__(self, stages: Sequence[str]) -> None:
-        self._ahead = {stage: expected_seconds(stage) for stage in stages}
-        self._total = len(stages)
-        self._began = time.monotonic()
-        self._ran = self._restored = 0
-        self._expected_so_far = 0.0
+    Each `dvc repro` holds the project's lock while it looks and writes, and lets go of it while its stage runs.
 
-    def starts(self, stage: str) -> str:
-        """A line for a stage that starts."""
-        elapsed = time.monotonic() - self._began
-        left = sum(self._ahead.values()) * self._pace(elapsed)
-        self.passes(stage)
-        self._ran += 1
-        self._expected_so_far += expected_seconds(stage)
-        place = f"[{self._total - len(self._ahead)}/{self._total}]"
-        return f"{place} {stage} · {minutes(elapsed)} so far, at most about {minutes(left)} left"
+    Returns:
+        The stages that failed. Without `keep_going`, nothing more is started after the first.
 
-    def passes(self, stage: str, restored: bool = False) -> None:
-        """Note a stage that needs no run: nothing has changed, or DVC's cache had its results."""
-        self._ahead.pop(stage, None)
-        self._restored += restored
+    Raises:
+        MotorecError: DVC failed before it came to a stage.
+    """
+    queue = deque(batches(stages, jobs))
+    failed: list[str] = []
+    stopped = threading.Event()
 
-    def ends(self, status: int) -> str:
-        """A last line."""
-        elapsed = minutes(time.monotonic() - self._began)
-        if status:
-            return f"Stopped after {elapsed}: see the error above. What is done is kept; the same command continues."
-        if not self._ran and self._restored:
-            return f"{self._restored} of {self._total} stages were brought back from DVC's cache in {elapsed}."
-        if not self._ran:
-            return f"Nothing to do: all {self._total} stages are up to date (looked for {elapsed})."
-        return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Tables and figures are in results/."
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                batch = queue.popleft()
+            except IndexError:
+                return
+            while batch and not stopped.is_set():
+                status, errors = _quiet_repro([*options, *batch], clock)
+                if status == 0 or stopped.is_set():
+                    break
+                found = FAILED.search(errors)
+                if found is None:
+                    stopped.set()
+                    raise MotorecError(f"`dvc repro` failed:\n{errors.strip()}")
+                failed.append(found["stage"])
+                batch = batch[batch.index(found["stage"]) + 1 :]
+                if not keep_going:
+                    stopped.set()
 
-    def _pace(self, elapsed: float) -> float:
-        """How this machine compares with the expectation, once there is something to compare."""
-        return elapsed / self._expected_so_far if self._expected_so_far > 30 else 1.0
-
-
-def expected_seconds(stage: str) -> float:
-    """What a stage took last time, or a typical value."""
-    kind, _, rest = stage.partition("@")
-    for ending in ("", "-*"):  # stages without a seed in their name run with the first one
-        name = {"oracle": f"{rest}-oracle"}.get(kind, rest)
-        for file in sorted((paths.timings() / "stages").glob(f"{NOTEBOOKS.get(kind, 'none')}-{name}{ending}.json")):
-            return float(json.loads(file.read_text(encoding="utf-8"))["seconds"])
-    return TYPICAL.get(kind, 10.0)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for worker in [pool.submit(work) for _ in range(jobs)]:
+                worker.result()
+        finally:
+            stopped.set()  # Ctrl-C reached every process; none is started after it
+    return failed
 
 
-def minutes(seconds: float) -> str:
-    """Seconds as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def batches(stages: Sequence[str], jobs: int) -> list[list[str]]:
+    """Divide stages into what one `dvc repro` is given: small enough that all processes end together, longest first."""
+    seconds = {stage: expected_seconds(stage) for stage in stages}
+    size = min(BATCH, sum(seconds.values()) / (4 * jobs))
+    divided: list[list[str]] = []
+    filled = size
+    for stage in sorted(stages, key=seconds.__getitem__, reverse=True):
+        if filled >= size:
+            divided.append([])
+            filled = 0.0
+        divided[-1].append(stage)
+        filled += seconds[stage]
+    return divided
+
+
+def _repro(arguments: Sequence[str], clock: Clock) -> int:
+    """One `dvc repro` that talks."""
+    process = _start(arguments)
+    try:
+        for line in _lines(process, clock):
+            print(line, end="", flush=True)
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # DVC got the same signal and is putting things in order
+        raise
+
+
+def _quiet_repro(arguments: Sequence[str], clock: Clock) -> tuple[int, str]:
+    """One `dvc repro` among several: its stages are told, its errors only where it fails.
+
+    Returns:
+        The exit status, and what stood on standard error.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        # Bars of several processes would write over one another.
+        process = _start(arguments, errors, {"TQDM_DISABLE": "1"})
+        for _ in _lines(process, clock):
+            pass
+        status = process.wait()
+        errors.seek(0)
+        told = errors.read()
+    if status:
+        print(told, file=sys.stderr, flush=True)
+    return status, told
+
+
+def _start(
+    arguments: Sequence[str], errors: IO[str] | None = None, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    patience = ["--wait-for-lock"] if errors else []
+    command = [sys.executable, "-m", "dvc", *patience, "repro", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=paths.root(),
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        bufsize=1,
+    )
+
+
+def _lines(process: subprocess.Popen[str], clock: Clock) -> Iterator[str]:
+    """Put the clock's lines in the place of DVC's own about stages; the rest is for the caller."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        found = VISITED.match(line)
+        if found is None:
+            yield line
+        elif found["rest"].strip() == ":":
+            print(clock.starts(found["stage"]), flush=True)
+        else:
+            clock.passes(found["stage"], restored="cached" in found["rest"])
+
+
+@contextlib.contextmanager
+def _lock_in_order(stages: Sequence[str]) -> Iterator[None]:
+    """Leave new stages in dvc.lock in their usual order, whichever of several processes was done first."""
+    from dvc.utils.serialize import load_yaml, modify_yaml
+
+    file = paths.root() / "dvc.lock"
+    before = list(load_yaml(file)["stages"]) if file.is_file() else []
+    try:
+        yield
+    finally:
+        place = {name: number for number, name in reversed(list(enumerate([*before, *stages])))}
+        if file.is_file():
+            with modify_yaml(file) as lock:
+                lock["stages"] = {name: lock["stages"][name] for name in sorted(lock["stages"], key=place.__getitem__)}
 
 
 if __name__ == "__main__":

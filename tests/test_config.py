@@ -20,7 +20,7 @@ def test_all_committed_settings_are_read(project: Path) -> None:
     run = config.load_run()
     for dataset in run.datasets:
         config.load_dataset(dataset)
-        for model in [*run.closed_form, *run.trained, *run.ablations]:
+        for model in [*run.compared, *run.ablations]:
             assert config.load_model(model, dataset).name == model
 
 
@@ -97,3 +97,21 @@ def test_layers_of_settings_lie_over_each_other(project: Path) -> None:
 def test_settings_are_frozen(project: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.load_run().seeds = (9,)  # type: ignore[misc]
+
+
+def test_an_opt_in_data_set_runs_as_its_comparison_does(project: Path) -> None:
+    assert config.load_run_for("garments") == config.load_run()
+    opted = config.load_run_for("baby")
+    assert opted.datasets == ("baby",)
+    assert opted.seeds == (1, 2, 3, 4, 5)
+    assert "mgcn" in opted.compared
+    assert not opted.with_truth + opted.sources + opted.ablation_datasets
+    with pytest.raises(ParamsError, match=r"Did you mean 'sports'"):
+        config.load_run_for("sport")
+
+
+def test_models_keep_the_order_of_the_tables(project: Path) -> None:
+    change(project, "run.yaml", closed_form=["ease"], content_models=["contentknn-text"], models=["bpr"])
+    run = config.load_run()
+    assert run.fitted == ("ease", "contentknn-text")
+    assert run.compared == ("ease", "contentknn-text", "bpr", "motorec")

@@ -109,3 +109,7 @@ def test_a_failing_cell_is_told_and_the_notebook_kept(project: Path) -> None:
     write(project, "toy", "print('fine')")
     nbrun.run("toy", {})
     assert not list(paths.failed().glob("*.ipynb"))
+
+
+def test_kernels_that_start_at_once_do_not_meet() -> None:
+    assert nbrun.Kernel().ip != nbrun.Kernel().ip

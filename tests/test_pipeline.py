@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from motorec import pipeline, preflight
+from motorec import clock, paths, pipeline, preflight
 from motorec.config import load_run
-from motorec.errors import DataError, ParamsError
+from motorec.errors import DataError, MotorecError, ParamsError
 
 ROOT = Path(__file__).parent.parent
 TINY_RUN = {
@@ -26,6 +26,7 @@ TINY_RUN = {
     "with_truth": ["garments"],
     "shown": [],
     "closed_form": ["popularity"],
+    "content_models": ["ease-features"],
     "models": ["bpr"],
     "token_models": ["motorec"],
     "seeds": [1],
@@ -82,8 +83,8 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     first = tiny_project(tmp_path / "first")
     done = shell(first, sys.executable, "-m", "motorec.pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/14] encoders" in done.stdout
-    assert "Done: 14 of 14 stages ran" in done.stdout
+    assert "[1/15] encoders" in done.stdout
+    assert "Done: 15 of 15 stages ran" in done.stdout
 
     names = digests(first)
     for table in ("overall", "cold", "ablation"):
@@ -92,14 +93,14 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     metrics = json.loads((first / "results/runs/garments/motorec/1/metrics.json").read_text())
     assert {"test/all/recall@20", "test/cold/ndcg@20", "valid/all/recall@20"} <= set(metrics)
     overall = pd.read_csv(first / "results/tables/overall.csv")
-    assert set(overall["model"]) == {"oracle", "popularity", "bpr", "motorec"}
+    assert set(overall["model"]) == {"oracle", "popularity", "ease-features", "bpr", "motorec"}
     assert overall.set_index("model").loc["motorec", "recall@20"] == pytest.approx(
         metrics["test/all/recall@20"], abs=1e-5
     )
     assert "| BPR-MF |" in (first / "README.md").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
-    assert "Nothing to do: all 14 stages are up to date" in again.stdout
+    assert "Nothing to do: all 15 stages are up to date" in again.stdout
     assert digests(first) == names
 
     clone = tmp_path / "clone"
@@ -112,7 +113,7 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     # The clone made the same files anew, and its own MLflow store has every run and what the files say.
     for folder in (first, clone):
         told = shell(folder, sys.executable, "-m", "motorec.tracking")
-        assert "0 runs logged, 5 already there" in told.stdout, told.stdout + told.stderr
+        assert "0 runs logged, 6 already there" in told.stdout, told.stdout + told.stderr
     assert shell(clone, "git", "status", "--porcelain").stdout == ""
 
 
@@ -131,35 +132,140 @@ def test_a_missing_source_is_told_before_the_first_stage(project: Path) -> None:
 
 def test_a_profile_replaces_the_run_and_is_put_back(project: Path) -> None:
     before = (project / "params" / "run.yaml").read_bytes()
-    with contextlib.suppress(RuntimeError), pipeline.profile("hm"):
-        assert load_run().datasets == ("hm",)
+    with contextlib.suppress(RuntimeError), pipeline.profile("compare"):
+        run = load_run()
+        assert (run.datasets, run.sources, run.with_truth) == (("hm",), (), ())
+        assert len(run.seeds) == 5
         raise RuntimeError
     assert (project / "params" / "run.yaml").read_bytes() == before
     # A killed run leaves the profile in place; the next call puts the original back first.
-    scope = pipeline.profile("hm")
+    scope = pipeline.profile("compare")
     scope.__enter__()
     with pipeline.profile(None):
         assert (project / "params" / "run.yaml").read_bytes() == before
 
 
+def test_a_profile_runs_on_the_data_set_that_is_named(project: Path) -> None:
+    with pipeline.profile("compare", "garments"):
+        run = load_run()
+        assert (run.datasets, run.sources, run.with_truth) == (("garments",), ("garments",), ("garments",))
+        preflight.check()
+    with pytest.raises(ParamsError, match=r"Did you mean 'garments'"), pipeline.profile("compare", "garmets"):
+        pass
+
+
+def test_every_model_is_in_the_comparison(project: Path) -> None:
+    known = {path.stem for path in (project / "params" / "models").glob("*.yaml")} - {"oracle"}
+    short = load_run().compared
+    with pipeline.profile("compare"):
+        run = load_run()
+    assert set(run.compared) == known
+    assert [name for name in run.compared if name in short] == list(short)  # the same order in both tables
+
+
 def test_an_unknown_profile_names_the_nearest(project: Path) -> None:
     with (
-        pytest.raises(ParamsError, match=r"params/profiles/hn\.yaml: no such file\. Did you mean 'hm'"),
-        pipeline.profile("hn"),
+        pytest.raises(ParamsError, match=r"params/profiles/compar\.yaml: no such file\. Did you mean 'compare'"),
+        pipeline.profile("compar"),
     ):
         pass
 
 
+def test_a_data_set_without_a_profile_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pipeline.main(["--dataset", "hm"])
+    assert "--dataset belongs to a profile" in capsys.readouterr().err
+
+
 def test_the_clock_counts_stages_and_time(project: Path) -> None:
-    clock = pipeline.Clock(["encoders", "data@a", "report@a"])
-    clock.passes("encoders")
-    line = clock.starts("data@a")
+    told = clock.Clock(["encoders", "data@a", "report@a"], ["data@a", "report@a"])
+    line = told.starts("data@a")
     assert line.startswith("[2/3] data@a · 0:00 so far, at most about 0:")
-    assert "Done: 1 of 3 stages ran" in clock.ends(0)
-    idle = pipeline.Clock(["encoders"])
+    assert "Done: 1 of 3 stages ran" in told.ends()
+    idle = clock.Clock(["encoders"], ["encoders"])
     idle.passes("encoders")
-    assert "Nothing to do: all 1 stages are up to date" in idle.ends(0)
-    assert "the same command continues" in idle.ends(1)
+    assert "Nothing to do: all 1 stages are up to date" in idle.ends()
+    assert "the same command continues" in idle.ends(stopped=True)
+    assert "1 of 1 stages failed, after 0:00: encoders." in idle.ends(["encoders"])
+
+
+def test_a_stage_is_expected_to_take_what_it_took(project: Path) -> None:
+    def took(title: str, seconds: float) -> None:
+        paths.write_whole(paths.timings() / "stages" / f"{title}.json", json.dumps({"seconds": seconds}))
+
+    took("04_train-garments-lightgcn-2", 31.0)
+    took("04_train-garments-itemknn-1", 5.0)
+    took("04_train-garments-oracle-1", 4.0)
+    took("04_train-garments-motorec-no-ara-1", 99.0)
+    assert clock.expected_seconds("train@garments-lightgcn-2") == 31.0
+    assert clock.expected_seconds("train@garments-lightgcn-3") == 31.0  # as with another seed
+    assert clock.expected_seconds("fit@garments-itemknn") == 5.0
+    assert clock.expected_seconds("oracle@garments") == 4.0
+    assert clock.expected_seconds("token@garments-motorec-1") < 99.0  # an ablation is another model
+    assert clock.expected_seconds("train@hm-vbpr-1") > clock.expected_seconds("train@garments-vbpr-1")
+
+
+def test_runs_side_by_side_share_the_time(project: Path) -> None:
+    for seed in range(1, 5):
+        paths.write_whole(paths.timings() / "stages" / f"04_train-a-bpr-{seed}.json", '{"seconds": 60}')
+    paths.write_whole(paths.timings() / "stages" / "06_report-a.json", '{"seconds": 30}')
+    stages = [*(f"train@a-bpr-{seed}" for seed in range(1, 5)), "report@a"]
+    assert [clock.total_seconds(stages, jobs) for jobs in (1, 2, 4, 9)] == [270.0, 150.0, 90.0, 90.0]
+    plan = pipeline.Plan(["data@a", *stages], [], stages[:4], stages[4:])
+    assert plan.told(2) == "5 of 6 stages to run, at most about 0:02 (h:mm) on 2 processes."
+    divided = pipeline.batches(stages[:4], 2)
+    assert sorted(stage for batch in divided for stage in batch) == stages[:4]
+    assert [len(batch) for batch in divided] == [1, 1, 1, 1]
+
+
+TOY = """
+vars: [params/run.yaml]
+stages:
+  data: {cmd: mkdir out && echo 1 > out/data, outs: [out/data]}
+  train:
+    matrix: {seed: "${seeds}"}
+    cmd: "sleep 0.2; echo ran >> log-${item.seed}; ! test -e broken-${item.seed} && cp out/data out/${item.seed}"
+    deps: [out/data, slow.py]
+    outs: ["out/${item.seed}"]
+  report: {cmd: cat out/1 out/4 > out/report, deps: [out/1, out/2, out/3, out/4], outs: [out/report]}
+"""
+
+
+@pytest.mark.slow
+def test_runs_go_side_by_side_and_a_failed_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "run.yaml").write_text("seeds: [1, 2, 3, 4]\n")
+    (tmp_path / "dvc.yaml").write_text(TOY)
+    (tmp_path / "slow.py").touch()
+    (tmp_path / "broken-3").touch()
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        assert shell(tmp_path, *command).returncode == 0
+
+    def repro(**words: object) -> tuple[int, str]:
+        with contextlib.chdir(tmp_path):
+            status = pipeline.reproduce([], jobs=2, **words)  # type: ignore[arg-type]
+        captured = capsys.readouterr()
+        return status, captured.out
+
+    status, told = repro(keep_going=True)
+    assert status == 1
+    assert "6 of 6 stages to run" in told
+    assert "1 of 6 stages failed" in told
+    assert "train@3. What is done is kept" in told
+    assert sorted(path.name for path in (tmp_path / "out").glob("[1-9]")) == ["1", "2", "4"]
+    assert not (tmp_path / "out" / "report").exists()
+
+    (tmp_path / "broken-3").unlink()
+    status, told = repro(keep_going=True)
+    assert status == 0
+    assert "2 of 6 stages to run" in told  # the one that failed, and what needs it
+    assert (tmp_path / "log-1").read_text() == "ran\n"
+    locked = yaml.safe_load((tmp_path / "dvc.lock").read_text())["stages"]
+    assert list(locked) == ["data", "train@1", "train@2", "train@4", "train@3", "report"]
+
+    assert "Nothing to do: all 6 stages are up to date" in repro()[1]
+    with contextlib.chdir(tmp_path), pytest.raises(MotorecError, match="DVC"):
+        pipeline.reproduce(["trian"])
 
 
 @pytest.mark.parametrize(
@@ -173,6 +279,7 @@ def test_the_clock_counts_stages_and_time(project: Path) -> None:
         ("run.yaml", {"with_truth": ["hm"]}, "with_truth names 'hm'"),
         ("run.yaml", {"ablation_seeds": [9]}, "ablation_seeds names 9"),
         ("run.yaml", {"models": ["bpr", "bpr"]}, "models names bpr more than once"),
+        ("run.yaml", {"content_models": ["ease-feature"]}, "Did you mean 'ease-features'?"),
         (
             "ablations.yaml",
             {"motorec-no-ara": {"title": "x", "base": "motorec", "set": {"tokenizer.rarty": "off"}}},

@@ -13,23 +13,23 @@ import pytest
 import yaml
 
 from motorec import paths
-from motorec.config import EvaluationSettings, load_run
+from motorec.config import EvaluationSettings, load_run, load_run_for
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation.evaluate import bucket_names
-from motorec.reporting import summary, tables
+from motorec.reporting import efficiency, summary, tables
 from motorec.reporting.report import report
 from motorec.reporting.runs import expected_runs, load_metrics
 
 ROOT = Path(__file__).parent.parent
-LEVEL = {"popularity": 0.05, "itemknn": 0.08, "bpr": 0.10, "lightgcn": 0.12, "motorec": 0.14, "oracle": 0.30}
+LEVEL = {"popularity": 0.05, "itemknn": 0.08, "freedom": 0.10, "lightgcn": 0.12, "motorec": 0.14, "oracle": 0.30}
 METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate", "precision") for k in (10, 20)]
 USERS = 60
 
 
 def fabricate(dataset: str) -> None:
-    """Runs of everything that params/run.yaml asks for, each model at its own level."""
-    for run in expected_runs(load_run(), dataset):
+    """Runs of everything that is asked for, each model at its own level."""
+    for run in expected_runs(load_run_for(dataset), dataset):
         generator = np.random.default_rng([run.seed, *run.model.encode()])
         level = LEVEL.get(run.model, 0.11)
         means: dict[str, float] = {}
@@ -114,12 +114,14 @@ def test_expected_runs_follow_the_settings():
         seeds=[4, 5],
         ablation_seeds=[],
         closed_form=["popularity"],
+        content_models=["contentknn-text"],
         models=["bpr"],
         ablations=["motorec-no-ara"],
     )
     runs = [(run.model, run.seed, run.role) for run in expected_runs(load_run(), "garments")]
     assert runs == [
         ("popularity", 4, "model"),
+        ("contentknn-text", 4, "model"),
         ("bpr", 4, "model"),
         ("bpr", 5, "model"),
         ("motorec", 4, "model"),
@@ -218,8 +220,10 @@ def test_every_latex_table_is_well_formed(made: Path):
 
 
 def test_a_missing_run_is_named_with_its_remedy(made: Path):
-    (made / "results/runs/garments/bpr/2/metrics.json").unlink()
-    message = r"results/runs/garments/bpr/2/metrics\.json is missing.*'bpr' on 'garments' with seed 2\. .*dvc repro"
+    (made / "results/runs/garments/freedom/2/metrics.json").unlink()
+    message = (
+        r"results/runs/garments/freedom/2/metrics\.json is missing.*'freedom' on 'garments' with seed 2\. .*dvc repro"
+    )
     with pytest.raises(DataError, match=message):
         report("garments").table("overall")
     with pytest.raises(DataError, match=message):
@@ -234,15 +238,15 @@ def test_missing_values_per_user_are_named(made: Path):
 
 
 def test_a_broken_metrics_file_is_named(made: Path):
-    (made / "results/runs/garments/bpr/2/metrics.json").write_text('{"test/all/recall@20": ')
-    with pytest.raises(DataError, match=r"bpr/2/metrics\.json: expected one flat mapping"):
+    (made / "results/runs/garments/freedom/2/metrics.json").write_text('{"test/all/recall@20": ')
+    with pytest.raises(DataError, match=r"freedom/2/metrics\.json: expected one flat mapping"):
         report("garments").table("overall")
 
 
 @pytest.mark.usefixtures("made")
 def test_a_stray_run_is_ignored():
     before = report("garments").table("overall")
-    write_metrics("garments", "bpr", 99, {"test/all/recall@20": 1.0})
+    write_metrics("garments", "freedom", 99, {"test/all/recall@20": 1.0})
     write_metrics("garments", "stranger", 1, {"test/all/recall@20": 1.0})
     pd.testing.assert_frame_equal(before, report("garments").table("overall"))
 
@@ -250,7 +254,7 @@ def test_a_stray_run_is_ignored():
 @pytest.mark.usefixtures("made")
 def test_significance_and_ablations_are_families_of_their_own():
     models = report("garments").table("significance")
-    assert set(models["model"]) == {"popularity", "itemknn", "bpr", "lightgcn"}
+    assert set(models["model"]) == {"popularity", "itemknn", "ease-features", "lightgcn", "freedom"}
     ablations = report("garments").table("ablation_significance")
     assert set(ablations["model"]) == set(load_run().ablations)
     assert models.query("model == 'popularity'")["significant"].all()
@@ -292,7 +296,7 @@ def test_two_writings_give_the_same_bytes(made: Path):
         return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
 
     first = everything()
-    assert len([name for name in first if name.endswith(".png")]) == 6
+    assert len([name for name in first if name.endswith(".png")]) == 7
     assert not [name for name, content in first.items() if b"atplotlib" in content or str(made).encode() in content]
     assert everything() == first
 
@@ -305,8 +309,21 @@ def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
     summary.main()
     overall = pd.read_csv(made / "results/tables/overall.csv")
     assert overall["dataset"].drop_duplicates().tolist() == ["garments", "ml-100k", "hm"]
-    assert set(overall.query("dataset == 'hm'")["seeds"]) == {1, 3}
-    assert "H&M, one week" in (made / "README.md").read_text()
+    shown = overall.query("dataset == 'hm'")
+    # The models of the short list, with the seeds of the whole comparison: as in that data set's own tables.
+    assert shown["model"].tolist() == list(load_run().compared)
+    assert set(shown["seeds"]) == {1, 5}
+    whole = report("hm").table("overall").set_index("model")
+    assert len(whole) == len(load_run_for("hm").compared) > len(shown)
+    assert shown.set_index("model")["recall@20"].to_dict() == pytest.approx(
+        whole.loc[shown["model"], "recall@20"].to_dict(), abs=1e-6
+    )
+    text = (made / "README.md").read_text()
+    assert "H&M, one week" in text
+    assert "results/tables/hm/overall.md" not in text
+    report("hm").write_table("overall")
+    summary.main()
+    assert "[H&M, one week](results/tables/hm/overall.md)" in (made / "README.md").read_text()
 
 
 def test_the_readme_section_is_replaced_and_the_rest_kept(made: Path):
@@ -326,6 +343,101 @@ def test_the_readme_section_is_replaced_and_the_rest_kept(made: Path):
     assert readme.read_text() == once
 
 
+REASON = "FREEDOM needs image features, and garments has text. Add the content to the items."
+
+
+def leave_out(model: str, reason: str = REASON) -> None:
+    """What notebook 04 writes where a model cannot do without a modality that the data lack."""
+    for run in expected_runs(load_run(), "garments"):
+        if run.model == model:
+            paths.write_whole(run.metrics_file, json.dumps({"left_out": reason}))
+            shutil.rmtree(paths.run_data("garments", model, run.seed), ignore_errors=True)
+
+
+def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
+    before = report("garments").table("overall").set_index("model")
+    leave_out("freedom")
+    results = report("garments")
+    note = "Left out: FREEDOM: FREEDOM needs image features, and garments has text."
+    results.write()
+    for name in results.table_names:
+        markdown, latex, numbers = (
+            (made / f"results/tables/garments/{name}.{kind}").read_text() for kind in ("md", "tex", "csv")
+        )
+        if name.startswith("ablation"):
+            assert "Left out" not in markdown + latex
+        else:
+            assert markdown.endswith(f"\n\n{note}\n")
+            assert latex.rstrip().endswith(f"\\par\\footnotesize {note}")
+        assert "freedom" not in numbers
+        assert "Left out" not in numbers
+    assert results.markdown("overall").endswith(f"{note}\n")
+    after = results.table("overall").set_index("model")
+    pd.testing.assert_frame_equal(after, before.drop(index="freedom"))
+    assert set(results.table("significance")["model"]) == {"popularity", "itemknn", "ease-features", "lightgcn"}
+
+    summary.main()
+    joint = "Left out on Garments (planted): FREEDOM: FREEDOM needs image features, and garments has text."
+    assert joint in (made / "README.md").read_text()
+    assert joint in (made / "results/tables/cold.md").read_text()
+    assert "ml-100k,freedom" in (made / "results/tables/cold.csv").read_text()
+
+
+def test_without_the_reference_there_are_no_tests_against_it(made: Path):
+    leave_out("motorec")
+    for run in expected_runs(load_run(), "garments"):
+        if run.role == "ablation":
+            leave_out(run.model)
+    results = report("garments")
+    assert results.table_names == ["overall", "cold", "warm"]
+    assert all(path.is_file() for path in results.write())
+
+
+def timings(model: str, seed: int, **costs: float) -> None:
+    paths.write_whole(paths.timings() / "garments" / model / f"{seed}.json", json.dumps(costs))
+
+
+def test_cost_stands_beside_accuracy(made: Path):
+    for seed, pace in ((1, 2.0), (2, 4.0), (3, 9.0)):
+        timings(
+            "lightgcn",
+            seed,
+            seconds_build=1,
+            seconds_train=7,
+            seconds_per_epoch=pace,
+            epochs=10,
+            seconds_evaluate=1,
+            parameters=1234567,
+        )
+        timings("motorec", seed, seconds_per_epoch=3 * pace, epochs=20, seconds_evaluate=2, peak_memory_mb=900)
+    timings("itemknn", 1, seconds_build=4.1, seconds_evaluate=0.5)
+    leave_out("freedom")
+    target = efficiency.write("garments")
+    assert target == made / "results/efficiency/garments.md"
+    table = pd.read_csv(target.with_suffix(".csv")).set_index("model")
+    assert table.index.tolist() == ["popularity", "itemknn", "ease-features", "lightgcn", "motorec"]
+    assert table.loc["motorec", ["seconds_per_epoch", "seconds_per_epoch_ratio", "epochs"]].tolist() == [12.0, 3.0, 20]
+    assert table.loc["lightgcn", "seconds_train"] == 40.0  # epochs times pace: a run that went on knows its last part
+    assert table.loc["itemknn", "seconds_evaluate_ratio"] == 0.5
+    assert table.loc["itemknn", ["seconds_fit", "seconds_fit_ratio"]].tolist() == [4.1, 0.1]
+    assert np.isnan(table.loc["itemknn", "epochs"])
+    level = report("garments").table("overall").set_index("model").loc["motorec", "recall@20"]
+    assert table.loc["motorec", "recall@20"] == pytest.approx(level, abs=1e-6)
+    text = target.read_text()
+    assert "| 1,234,567 |" in text
+    assert "| 12.00 (3×) |" in text
+    assert "Left out: FREEDOM" in text
+    assert "No times here, since DVC's cache had the runs: Popularity, EASE with features." in text
+    latex = target.with_suffix(".tex").read_text()
+    assert r"12.00 (3$\times$)" in latex
+    assert r"\par\footnotesize Left out: FREEDOM" in latex
+
+
+def test_cost_of_an_unknown_data_set_names_the_nearest(project: Path, capsys: pytest.CaptureFixture[str]):
+    assert efficiency.main(["garmets"]) == 1
+    assert "Did you mean 'garments'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["# Title\n", f"{summary.END}\n{summary.BEGIN}\n"])
 def test_a_readme_without_markers_is_an_error(made: Path, text: str):
     (made / "README.md").write_text(text)
@@ -343,7 +455,7 @@ def test_figures_show_the_numbers():
     )
     assert bars == sorted(metrics.groupby(["model", "group"])["value"].mean().round(6))
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels == ["Popularity", "ItemKNN", "BPR-MF", "LightGCN", "MoToRec"]
+    assert labels == ["Popularity", "ItemKNN", "EASE with features", "LightGCN", "FREEDOM", "MoToRec"]
 
 
 @pytest.mark.usefixtures("made")

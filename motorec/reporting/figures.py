@@ -309,6 +309,60 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
 
 
 @themed
+def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, title: str, alpha: float) -> Figure:
+    """Who is better than the reference and who is not: differences with their intervals, best on top.
+
+    A row of panels per metric, a column per target group, all panels with the models in the order of the first one.
+    The colour is the verdict: better, worse, or no difference after Holm's correction.
+
+    Args:
+        table: `evaluation.compare` of the models with the reference.
+        titles: The models' titles by name.
+        reference: The reference's title.
+        title: The data set's title.
+        alpha: Level of the tests.
+    """
+    groups, metrics = list(table["group"].unique()), list(table["metric"].unique())
+    lead = table[(table["group"] == groups[0]) & (table["metric"] == metrics[0])]
+    order = lead.sort_values("difference", ascending=False, kind="stable")["model"].tolist()
+    heading = f"{title}: every model against {reference}"
+    height = 0.23 * len(order) + 0.8
+    figure, axes = grid(len(metrics), len(groups), 4.1, height, heading, share_y=True)
+    colours = palette()
+    verdicts = {"better": (colours[0], "o"), "no difference": ((0.55, 0.55, 0.55), "D"), "worse": (colours[1], "s")}
+    for row, metric in zip(axes, metrics, strict=True):
+        for axis, group in zip(row, groups, strict=True):
+            here = table[(table["group"] == group) & (table["metric"] == metric)].set_index("model").reindex(order)
+            verdict = np.where(~here["significant"].astype(bool), "no difference", "worse")
+            verdict[here["significant"].astype(bool) & (here["difference"] > 0)] = "better"
+            axis.axvline(0.0, color="0.2", linewidth=1.2)
+            for name, (colour, marker) in verdicts.items():
+                rows = np.flatnonzero(verdict == name)
+                part = here.iloc[rows]
+                axis.hlines(rows, part["low"], part["high"], color=colour, linewidth=2.2)
+                axis.scatter(part["difference"], rows, s=26, zorder=3, color=[colour], marker=marker)
+            axis.set_title(f"{label(metric)}, {GROUP_TITLES.get(group, group)}")
+            axis.set_yticks(np.arange(len(order)), [titles[name] for name in order])
+            axis.set_ylim(len(order) - 0.5, -0.5)
+            axis.grid(visible=False, axis="y")
+            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.set_xlabel("← worse    better →")
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            linewidth=2.2,
+            label=f"{name} (p {'≥' if name[0] == 'n' else '<'} {alpha:g})",
+        )
+        for name, (colour, marker) in verdicts.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+@themed
 def popularity(degrees: Int[np.ndarray, " items"], cold_below: int, title: str) -> Figure:
     """The long tail: training interactions of every item, the most popular first, and where cold begins.
 

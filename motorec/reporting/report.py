@@ -27,14 +27,22 @@ from motorec.config import (
     load_dataset,
     load_evaluation,
     load_report,
-    load_run,
+    load_run_for,
 )
 from motorec.data.dataset import Dataset
 from motorec.errors import ParamsError, nearest
 from motorec.evaluation.metrics import PER_USER
 from motorec.evaluation.significance import compare
 from motorec.reporting import tables
-from motorec.reporting.runs import ExpectedRun, expected_runs, load_history, load_metrics, load_per_user
+from motorec.reporting.runs import (
+    ExpectedRun,
+    expected_runs,
+    load_history,
+    load_metrics,
+    load_per_user,
+    notes,
+    with_results,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +59,7 @@ class Report:
     Attributes:
         dataset: The data set's name.
         title: Its title.
-        run: `params/run.yaml`.
+        run: What is run on it: `params/run.yaml`, or the profile `compare` for an opt-in data set.
         settings: `params/report.yaml`.
         evaluation: `params/evaluate.yaml`.
     """
@@ -73,6 +81,11 @@ class Report:
         return [run for run in self.runs if run.role != "ablation"]
 
     @property
+    def main(self) -> set[str]:
+        """The models of the figures that would be crowded by all: curves by degree and by epoch."""
+        return {run.model for run in self.models if run.model in self.settings.main or run.role == "oracle"}
+
+    @property
     def variants(self) -> list[ExpectedRun]:
         """The runs of the full model and its ablations.
 
@@ -92,15 +105,20 @@ class Report:
     @property
     def table_names(self) -> list[str]:
         """Names of the tables this data set has."""
-        return [name for name in TABLES if self.has_ablations or not name.startswith("ablation")]
+        return [name for name in TABLES if self._has(name)]
 
     @property
     def figure_names(self) -> list[str]:
         """Names of the figures this data set has."""
-        without = () if self.run.trained else ("training",)
-        return [
-            name for name in FIGURES if name not in without and (self.has_ablations or not name.startswith("ablation"))
-        ]
+        without = () if self.main & set(self.run.trained) else ("training",)
+        return [name for name in FIGURES if name not in without and self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        """Whether the data set has what a piece compares: the reference may be left out, like any model."""
+        if name.startswith("ablation") and not self.has_ablations:
+            return False
+        against = name.startswith(("ablation", "significance", "comparison"))
+        return not against or any(run.model == self.settings.reference for run in with_results(self.models))
 
     @property
     def has_ablations(self) -> bool:
@@ -127,13 +145,14 @@ class Report:
 
     def markdown(self, name: str) -> str:
         """A table as a reader sees it, with its caption: for a notebook's `Markdown(...)`."""
-        return tables.to_markdown(self._cells(name, self.table(name), tables.MARKDOWN), self._caption(name))
+        cells = self._cells(name, self.table(name), tables.MARKDOWN)
+        return tables.to_markdown(cells, self._caption(name), self._notes(name))
 
     def write_table(self, name: str) -> Path:
         """Write a table as CSV, Markdown and LaTeX, and give the Markdown file."""
         table = self.table(name)
         target = paths.tables() / self.dataset / name
-        return tables.write(table, partial(self._cells, name, table), self._caption(name), target)
+        return tables.write(table, partial(self._cells, name, table), self._caption(name), target, self._notes(name))
 
     def write_figure(self, name: str) -> Path:
         """Write a figure as PNG, and give its file."""
@@ -165,6 +184,9 @@ class Report:
             seed=settings.seed,
         )
 
+    def _notes(self, name: str) -> list[str]:
+        return notes(self.variants if name.startswith("ablation") else self.models)
+
     def _caption(self, name: str) -> str:
         return caption(name, self.title, self.settings, self.evaluation)
 
@@ -175,12 +197,12 @@ def report(dataset: str) -> Report:
     Raises:
         ParamsError: There is no such data set, or a file in params/ is wrong.
     """
-    run, settings, evaluation = load_run(), load_report(), load_evaluation(dataset)
+    run, settings, evaluation = load_run_for(dataset), load_report(), load_evaluation(dataset)
     known = [f"{name}@{k}" for name in PER_USER for k in evaluation.cutoffs]
     for metric in settings.headline:
         if metric not in known:
             raise ParamsError(f"params/report.yaml: headline names {metric!r}. {nearest(metric, known)}")
-    models = run.closed_form + run.trained
+    models = run.compared
     if settings.reference not in models:
         raise ParamsError(
             f"params/report.yaml: reference is {settings.reference!r}, which params/run.yaml does not run. "
@@ -239,7 +261,7 @@ def _accuracy(report: Report) -> Figure:
 def _degree(report: Report) -> Figure:
     from motorec.reporting import figures
 
-    metrics = load_metrics(report.models)
+    metrics = load_metrics([run for run in report.models if run.model in report.main])
     return figures.by_degree(metrics, report.settings.headline, report.title, report.evaluation.degree_edges)
 
 
@@ -247,7 +269,7 @@ def _training(report: Report) -> Figure:
     from motorec.reporting import figures
 
     return figures.training(
-        load_history([run for run in report.models if run.model in report.run.trained]), report.title
+        load_history([run for run in report.models if run.model in report.main & set(report.run.trained)]), report.title
     )
 
 
@@ -266,8 +288,18 @@ def _ablation_figure(report: Report) -> Figure:
     return figures.ablation(report.compare(report.variants), titles, full, report.title, report.settings.alpha)
 
 
+def _comparison(report: Report) -> Figure:
+    from motorec.reporting import figures
+
+    runs = [run for run in report.models if run.role == "model"]
+    titles = {run.model: run.title for run in runs}
+    reference = titles[report.settings.reference]
+    return figures.comparison(report.compare(runs), titles, reference, report.title, report.settings.alpha)
+
+
 FIGURES: dict[str, Callable[[Report], Figure]] = {
     "accuracy": _accuracy,
+    "comparison": _comparison,
     "degree": _degree,
     "training": _training,
     "popularity": _popularity,

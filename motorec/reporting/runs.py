@@ -1,7 +1,8 @@
 """Which runs a report expects, and what they left behind.
 
 The list comes from `params/run.yaml`, never from what lies on disk: a missing run is an error, and a run that is no
-longer asked for is not looked at.
+longer asked for is not looked at. A run whose model could not do without a modality that the data set lacks has a
+reason in place of results; the loaders pass it over, and `left_out` tells it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,6 +20,7 @@ from motorec.config import RunSettings, load_model
 from motorec.errors import DataError
 
 ORACLE = "oracle"
+EXPECTED = 'expected one flat mapping such as {"test/all/recall@20": 0.1}; remove the file and make the run again.'
 Role = Literal["model", "ablation", "oracle"]
 
 
@@ -41,13 +43,13 @@ class ExpectedRun:
 def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     """The runs of one data set, in the order of the tables.
 
-    Closed-form models and the oracle run once, with the first seed; trained models once per seed, ablations once per
-    ablation seed.
+    Models in closed form and the oracle run once, with the first seed; trained models once per seed, ablations once
+    per ablation seed.
 
     Raises:
         ParamsError: A model or ablation that `params/run.yaml` names does not exist.
     """
-    names: list[tuple[str, Role, Sequence[int]]] = [(name, "model", run.seeds[:1]) for name in run.closed_form]
+    names: list[tuple[str, Role, Sequence[int]]] = [(name, "model", run.seeds[:1]) for name in run.fitted]
     names += [(name, "model", run.seeds) for name in run.trained]
     if dataset in run.ablation_datasets:
         names += [(name, "ablation", run.ablation_seeds or run.seeds) for name in run.ablations]
@@ -60,8 +62,41 @@ def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     return runs
 
 
+def left_out(runs: Sequence[ExpectedRun]) -> dict[str, str]:
+    """Titles of the models that have no results because the data set lacks what they need, and why."""
+    reasons = {run.title: _reason(run) for run in runs}
+    return {title: reason for title, reason in reasons.items() if reason is not None}
+
+
+def notes(runs: Sequence[ExpectedRun], where: str = "") -> list[str]:
+    """What a table says below about the models left out of it.
+
+    Args:
+        runs: The runs that the table is made of.
+        where: The data set's title, where a table has several.
+    """
+    on = f" on {where}" if where else ""
+    # The reason's first sentence; how to mend it stands in the run's own files.
+    return [f"Left out{on}: {title}: {reason.partition('. ')[0]}." for title, reason in left_out(runs).items()]
+
+
+def _reason(run: ExpectedRun) -> str | None:
+    """Why a run has no results; None for one that has, or that is missing."""
+    return _read(run).get("left_out") if run.metrics_file.is_file() else None
+
+
+def _read(run: ExpectedRun) -> dict[str, Any]:
+    try:
+        values = json.loads(run.metrics_file.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise DataError(f"{paths.shown(run.metrics_file)}: {EXPECTED}")
+    return values
+
+
 def load_metrics(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
-    """Read the metrics files of some runs.
+    """Read the metrics files of some runs, those of models left out passed over.
 
     Returns:
         One row per run and metric: `dataset`, `model`, `title`, `role`, `seed`, `split`, `group`, `metric`, `value`.
@@ -74,36 +109,33 @@ def load_metrics(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
         raise DataError("\n".join(_how_to_make(run, run.metrics_file) for run in missing))
     rows = []
     for run in runs:
-        file = run.metrics_file
+        values = _read(run)
+        if "left_out" in values:
+            continue
         try:
-            values = {tuple(key.split("/")): float(value) for key, value in json.loads(file.read_text()).items()}
-            rows += [
-                (run.dataset, run.model, run.title, run.role, run.seed, split, group, metric, value)
-                for (split, group, metric), value in values.items()
-            ]
-        except (ValueError, TypeError, AttributeError):
-            raise DataError(
-                f"{paths.shown(file)}: expected one flat mapping such as "
-                '{"test/all/recall@20": 0.1}; remove the file and make the run again.'
-            ) from None
+            for key, value in values.items():
+                split, group, metric = key.split("/")
+                rows.append((run.dataset, run.model, run.title, run.role, run.seed, split, group, metric, float(value)))
+        except (ValueError, TypeError):
+            raise DataError(f"{paths.shown(run.metrics_file)}: {EXPECTED}") from None
     columns = ["dataset", "model", "title", "role", "seed", "split", "group", "metric", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def load_per_user(runs: Sequence[ExpectedRun]) -> dict[str, list[pd.DataFrame]]:
-    """Read the per-user values of some runs: by model, one frame per seed.
+    """Read the per-user values of some runs: by model, one frame per seed; models left out have none.
 
     Raises:
         DataError: A run has none on this machine.
     """
     frames: dict[str, list[pd.DataFrame]] = {}
-    for run in runs:
+    for run in with_results(runs):
         frames.setdefault(run.model, []).append(pd.read_parquet(_data_file(run, "per_user.parquet")))
     return frames
 
 
 def load_history(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
-    """Read losses and validation values by epoch, of trained models.
+    """Read losses and validation values by epoch, of trained models; models left out have none.
 
     Returns:
         The columns of `history.csv`, with `model`, `title` and `seed` before them.
@@ -112,12 +144,17 @@ def load_history(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
         DataError: A run has none on this machine.
     """
     frames = []
-    for run in runs:
+    for run in with_results(runs):
         history = pd.read_csv(_data_file(run, "history.csv"))
         frames.append(
             pd.DataFrame({"model": run.model, "title": run.title, "seed": run.seed}, history.index).join(history)
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def with_results(runs: Sequence[ExpectedRun]) -> list[ExpectedRun]:
+    """The runs whose model was not left out."""
+    return [run for run in runs if _reason(run) is None]
 
 
 def _data_file(run: ExpectedRun, name: str) -> Path:
@@ -130,6 +167,6 @@ def _data_file(run: ExpectedRun, name: str) -> Path:
 def _how_to_make(run: ExpectedRun, file: Path) -> str:
     return (
         f"{paths.shown(file)} is missing: params/run.yaml asks for {run.model!r} on {run.dataset!r} with seed "
-        f"{run.seed}. Make it with `dvc repro` (an opt-in data set: `make {run.dataset}`), or take it out of "
-        "params/run.yaml."
+        f"{run.seed}. Make it with `dvc repro` (an opt-in data set: `make compare DATASET={run.dataset}`), or take it "
+        "out of params/run.yaml."
     )

@@ -12,12 +12,20 @@ from pathlib import Path
 import pandas as pd
 
 from motorec import paths
-from motorec.config import InterSettings, load_dataset, load_evaluation, load_features, load_report, load_run
+from motorec.config import (
+    InterSettings,
+    load_dataset,
+    load_evaluation,
+    load_features,
+    load_report,
+    load_run,
+    load_run_for,
+)
 from motorec.errors import DataError
 from motorec.features.encode import label
 from motorec.reporting import tables
 from motorec.reporting.report import MARKS, SEEDS, caption
-from motorec.reporting.runs import expected_runs, load_metrics
+from motorec.reporting.runs import ExpectedRun, expected_runs, load_metrics, notes
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -28,22 +36,38 @@ def dataset_titles() -> dict[str, str]:
     return {name: load_dataset(name).title for name in dict.fromkeys((*run.datasets, *run.shown))}
 
 
-def joint_metrics() -> pd.DataFrame:
-    """The metrics of every expected run of every data set (see `runs.load_metrics`).
+def joint_runs() -> dict[str, list[ExpectedRun]]:
+    """The runs that the joint tables are made of, by data set: of the models that `params/run.yaml` names.
 
-    Raises:
-        DataError: A run is missing.
+    A data set that is shown has the seeds of its own, full comparison, so that both say the same.
     """
     run = load_run()
-    runs = []
+    runs = {}
     for name in dataset_titles():
-        expected = expected_runs(run, name)
+        expected = [
+            one for one in expected_runs(load_run_for(name), name) if one.model in run.compared or one.role != "model"
+        ]
         if name not in run.datasets:
             # An opt-in data set shows what is finished: a model that is new here has no runs there yet.
             unfinished = {one.model for one in expected if not one.metrics_file.is_file()}
             expected = [one for one in expected if one.model not in unfinished]
-        runs += expected
-    return load_metrics(runs)
+        runs[name] = expected
+    return runs
+
+
+def joint_metrics() -> pd.DataFrame:
+    """The metrics of the joint tables' runs (see `runs.load_metrics`).
+
+    Raises:
+        DataError: A run is missing.
+    """
+    return load_metrics([run for runs in joint_runs().values() for run in runs])
+
+
+def joint_notes() -> list[str]:
+    """Which models are left out of the joint tables, and why."""
+    titles = dataset_titles()
+    return [note for name, runs in joint_runs().items() for note in notes(runs, titles[name])]
 
 
 def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -81,12 +105,19 @@ def readme_section() -> str:
     links = ", ".join(f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation"))
     return "\n".join(
         [
-            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text),
-            f"All metrics: {links}. {_encoders(titles)}",
+            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
+            f"All metrics: {links}. {_all_models()}{_encoders(titles)}",
             "",
             f"![Accuracy of every model on every data set, all and cold targets]({figure})",
         ]
     )
+
+
+def _all_models() -> str:
+    """Where the tables with every model are, of the data sets that have them."""
+    found = {name: paths.tables() / name / "overall.md" for name in load_run().shown}
+    links = [f"[{load_dataset(name).title}]({paths.shown(file)})" for name, file in found.items() if file.is_file()]
+    return f"Every model, with tests: {', '.join(links)}. " if links else ""
 
 
 def _encoders(titles: dict[str, str]) -> str:
@@ -123,7 +154,8 @@ def main() -> None:
     for name, table in joint_tables(metrics).items():
         columns = tables.columns_shown(table, settings.headline)
         cells = partial(tables.readable, table, columns, titles)
-        tables.write(table, cells, caption(name, "All data sets", settings, load_evaluation()), paths.tables() / name)
+        above = caption(name, "All data sets", settings, load_evaluation())
+        tables.write(table, cells, above, paths.tables() / name, [] if name == "ablation" else joint_notes())
     figures.save(figures.accuracy(metrics, settings.headline, titles), paths.figures() / "summary.png")
     update_readme(paths.root() / "README.md")
 

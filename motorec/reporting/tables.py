@@ -137,7 +137,16 @@ def escape_latex(text: str) -> str:
     """Write a text so that LaTeX prints it as it is."""
     special = {char: f"\\{char}" for char in "&%$#_{}"}
     special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"±": r"$\pm$", "−": "$-$", "Δ": r"$\Delta$", "<": "$<$", ">": "$>$", "≥": r"$\geq$", "–": "--"}
+    special |= {
+        "±": r"$\pm$",
+        "−": "$-$",
+        "Δ": r"$\Delta$",
+        "<": "$<$",
+        ">": "$>$",
+        "≥": r"$\geq$",
+        "×": r"$\times$",
+        "–": "--",
+    }
     return "".join(special.get(char, char) for char in text)
 
 
@@ -223,14 +232,15 @@ def columns_shown(table: pd.DataFrame, headline: Sequence[str]) -> list[str]:
     ]
 
 
-def to_markdown(cells: pd.DataFrame, caption: str) -> str:
-    """A Markdown table of finished cells, with a caption above."""
+def to_markdown(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
+    """A Markdown table of finished cells, with a caption above and notes below."""
     rows = [list(cells.columns), ["---"] * len(cells.columns), *cells.to_numpy().tolist()]
-    return f"{caption}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return "\n".join([caption, "", table, *(f"{note}\n" for note in notes)])
 
 
-def to_latex(cells: pd.DataFrame, caption: str) -> str:
-    """A LaTeX tabular of finished cells; a rule between one data set and the next."""
+def to_latex(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
+    """A LaTeX tabular of finished cells, a rule between one data set and the next, and notes below."""
     numeric = "".join("l" if place < 2 else "r" for place in range(len(cells.columns)))
     lines = [f"% {caption}", "% Needs \\usepackage{booktabs}.", f"\\begin{{tabular}}{{{numeric}}}", "\\toprule"]
     lines.append(" & ".join(cells.columns) + r" \\")
@@ -239,7 +249,8 @@ def to_latex(cells: pd.DataFrame, caption: str) -> str:
         if place == 0 or (by_dataset and row[0]):
             lines.append("\\midrule")
         lines.append(" & ".join(row) + r" \\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+    below = [f"\\par\\footnotesize {escape_latex(note)}" for note in notes]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *below, ""])
 
 
 def significance_cells(table: pd.DataFrame, titles: dict[str, str], style: Style) -> pd.DataFrame:
@@ -277,7 +288,13 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.assign(**scientific).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def write(table: pd.DataFrame, cells: Callable[[Style], pd.DataFrame], caption: str, target: Path) -> Path:
+def write(
+    table: pd.DataFrame,
+    cells: Callable[[Style], pd.DataFrame],
+    caption: str,
+    target: Path,
+    notes: Sequence[str] = (),
+) -> Path:
     """Write a table three times: `target` with .csv, .md and .tex.
 
     Args:
@@ -285,12 +302,13 @@ def write(table: pd.DataFrame, cells: Callable[[Style], pd.DataFrame], caption: 
         cells: Makes what a reader sees, in the language asked for.
         caption: One sentence above the table.
         target: The file without its ending.
+        notes: Sentences below the table, for readers: the CSV file goes without.
 
     Returns:
         The Markdown file.
     """
     markdown = target.with_name(f"{target.name}.md")
     paths.write_whole(target.with_name(f"{target.name}.csv"), to_csv(table))
-    paths.write_whole(target.with_name(f"{target.name}.tex"), to_latex(cells(LATEX), caption))
-    paths.write_whole(markdown, to_markdown(cells(MARKDOWN), caption))
+    paths.write_whole(target.with_name(f"{target.name}.tex"), to_latex(cells(LATEX), caption, notes))
+    paths.write_whole(markdown, to_markdown(cells(MARKDOWN), caption, notes))
     return markdown

@@ -1,0 +1,128 @@
+"""What accuracy costs: `python -m motorec.reporting.efficiency hm` writes results/efficiency/hm.csv, .md and .tex.
+
+Seconds and memory come from `data/timings`, which every run leaves and DVC never hashes: this is the one table that
+differs from run to run and from machine to machine. It is no stage of the pipeline for this reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from motorec import paths
+from motorec.config import load_dataset, load_run_for
+from motorec.errors import MotorecError
+from motorec.reporting import tables
+from motorec.reporting.runs import expected_runs, load_metrics, notes
+
+REFERENCE = "lightgcn"  # times are told as multiples of this model's
+METRICS = ("recall@20", "ndcg@20")
+COSTS = ("parameters", "seconds_build", "seconds_train", "seconds_per_epoch", "epochs", "seconds_evaluate")
+MEMORY = "peak_memory_mb"
+FIT = "seconds_fit"  # building and training together: what a model in closed form does at once
+TIMES = (FIT, *(name for name in COSTS if name.startswith("seconds")))
+# What is shown, and how it is called and written.
+SHOWN = {
+    "recall@20": ("Recall@20", "{:.4f}"),
+    "ndcg@20": ("NDCG@20", "{:.4f}"),
+    "parameters": ("Parameters", "{:,.0f}"),
+    "epochs": ("Epochs", "{:.0f}"),
+    "seconds_per_epoch": ("Epoch (s)", "{:.2f}"),
+    FIT: ("Fitting (s)", "{:.2f}"),
+    "seconds_evaluate": ("Evaluation (s)", "{:.2f}"),
+    MEMORY: ("Peak memory (MB)", "{:.0f}"),
+}
+
+
+def efficiency(dataset: str) -> pd.DataFrame:
+    """Accuracy and cost of every model of a data set.
+
+    Returns:
+        A row per model: `model`, `title`, `seeds`, test Recall@20 and NDCG@20 over all targets (means over seeds), the
+        costs (medians over seeds; `seconds_fit` is building and training together; missing where a model has none,
+        such as epochs in closed form, and where DVC took its runs from the cache), and for each time `<time>_ratio`,
+        its multiple of LightGCN's.
+
+    Raises:
+        DataError: A run is missing.
+    """
+    runs = [run for run in expected_runs(load_run_for(dataset), dataset) if run.role == "model"]
+    metrics = load_metrics(runs)
+    quality = tables.group_table(metrics, "all")[["model", "title", "seeds", *METRICS]]
+    rows = []
+    for run in metrics[["model", "seed"]].drop_duplicates().itertuples():
+        file = paths.timings() / dataset / str(run.model) / f"{run.seed}.json"
+        if file.is_file():
+            rows.append({"model": run.model, **json.loads(file.read_text(encoding="utf-8"))})
+    costs = pd.DataFrame(rows, columns=["model", *COSTS, MEMORY])
+    # A run that was killed and went on has timed its last part alone.
+    costs["seconds_train"] = costs["seconds_per_epoch"] * costs["epochs"]
+    costs[FIT] = costs["seconds_build"] + costs["seconds_train"].fillna(0.0)
+    table = quality.join(costs.groupby("model").median(), on="model")
+    reference = table[table["model"] == REFERENCE]
+    if not reference.empty:
+        for name in TIMES:
+            table[f"{name}_ratio"] = table[name] / reference[name].iloc[0]
+    return table
+
+
+def cells(table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+    """The table as a reader sees it: each time with its multiple of LightGCN's behind it."""
+    shown = {"Model": [style.escape(title) for title in table["title"]]}
+    for name, (heading, form) in SHOWN.items():
+        texts = ["–" if pd.isna(value) else form.format(value) for value in table[name]]
+        if f"{name}_ratio" in table:
+            texts = [
+                text if pd.isna(ratio) else f"{text} ({ratio:.2g}×)"
+                for text, ratio in zip(texts, table[f"{name}_ratio"], strict=True)
+            ]
+        shown[style.escape(heading)] = [style.escape(text) for text in texts]
+    return pd.DataFrame(shown)
+
+
+def caption(title: str) -> str:
+    """The sentences above the table."""
+    return (
+        f"{title}, test: accuracy (means over seeds) and cost (medians over seeds; in brackets the multiple of "
+        "LightGCN's), one thread per model; fitting is without validation. Times and memory are those of the machine "
+        "and the moment: this is the one table that differs from run to run."
+    )
+
+
+def write(dataset: str) -> Path:
+    """Write the table as CSV, Markdown and LaTeX, and give the Markdown file.
+
+    Raises:
+        DataError: A run is missing.
+        ParamsError: There is no such data set.
+    """
+    title = load_dataset(dataset).title
+    runs = [run for run in expected_runs(load_run_for(dataset), dataset) if run.role == "model"]
+    table = efficiency(dataset)
+    below = notes(runs)
+    untimed = table.loc[table["seconds_evaluate"].isna(), "title"]
+    if len(untimed):
+        below.append(f"No times here, since DVC's cache had the runs: {', '.join(untimed)}.")
+    target = paths.root() / "results" / "efficiency" / dataset
+    return tables.write(table, lambda style: cells(table, style), caption(title), target, below)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: the data set's name."""
+    parser = argparse.ArgumentParser(prog="python -m motorec.reporting.efficiency", description=main.__doc__)
+    parser.add_argument("dataset", help="a data set whose runs are done")
+    try:
+        print(f"Cost beside accuracy: {paths.shown(write(parser.parse_args(arguments).dataset))}")
+    except MotorecError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
