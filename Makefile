@@ -33,7 +33,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 repro: setup
 	@$(BIN)/python -m motorec.pipeline
 
-# Every model with five seeds on one data set, JOBS at a time; the same command continues what was stopped.
+# Every model with several seeds on one data set, JOBS at a time; the same command continues what was stopped.
 DATASET ?= hm
 JOBS ?= 2
 compare: setup

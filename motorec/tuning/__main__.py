@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", metavar="model", help="none named: all of params/tune.yaml")
     parser.add_argument("--jobs", type=int, help="run the studies as stages of tuning/dvc.yaml, so many at a time")
     parser.add_argument("--apply", action="store_true", help="write the best settings into the models' params files")
-    words = parser.parse_args(arguments)
+    words = parser.parse_intermixed_args(arguments)  # options may stand between the names
     setup()  # before anything that brings torch
     from motorec.tuning import batch, choice, study
 
