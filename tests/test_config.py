@@ -82,6 +82,7 @@ def test_an_ablation_changes_only_what_it_names(project: Path) -> None:
 
 
 def test_layers_of_settings_lie_over_each_other(project: Path) -> None:
+    general = config.load_model("bpr", "ml-100k").settings["dim"]
     change(
         project,
         "models/bpr.yaml",
@@ -90,7 +91,7 @@ def test_layers_of_settings_lie_over_each_other(project: Path) -> None:
     )
     here, elsewhere = config.load_model("bpr", "garments"), config.load_model("bpr", "ml-100k")
     assert (here.settings["dim"], here.training.epochs, here.training.patience) == (5, 7, 9)
-    assert (elsewhere.settings["dim"], elsewhere.training.epochs) == (64, 7)
+    assert (elsewhere.settings["dim"], elsewhere.training.epochs) == (general, 7)
     assert elsewhere.training.patience != 9
 
 
@@ -100,6 +101,7 @@ def test_settings_are_frozen(project: Path) -> None:
 
 
 def test_an_opt_in_data_set_runs_as_its_comparison_does(project: Path) -> None:
+    change(project, "profiles/compare.yaml", seeds=[1, 2, 3, 4, 5])
     assert config.load_run_for("garments") == config.load_run()
     opted = config.load_run_for("baby")
     assert opted.datasets == ("baby",)
