@@ -38,8 +38,8 @@ DATASET ?= hm
 JOBS ?= 2
 compare: setup
 	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
-	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET)
-	@$(BIN)/python -m motorec.pipeline summary
+	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
+	@$(BIN)/dvc repro --quiet --single-item summary
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=

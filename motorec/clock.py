@@ -67,7 +67,9 @@ def expected_seconds(stage: str) -> float:
     """What a stage took last time, or took with another seed, or a typical value."""
     title = notebook_title(stage)
     # Stages without a seed in their name run with the first one.
-    for pattern in (title, f"{title}-[0-9]*", f"{title.rpartition('-')[0]}-[0-9]*"):
+    without_seed, _, seed = title.rpartition("-")
+    other_seeds = [f"{without_seed}-[0-9]*"] if seed.isdecimal() else []
+    for pattern in (title, f"{title}-[0-9]*", *other_seeds):
         for file in sorted((paths.timings() / "stages").glob(f"{pattern}.json")):
             return float(json.loads(file.read_text(encoding="utf-8"))["seconds"])
     kind, _, rest = stage.partition("@")

@@ -246,7 +246,7 @@ class TuneSettings(Settings):
 
     datasets: tuple[Name, ...]
     models: tuple[Name, ...]
-    trials: Count = 10  # the first one is the model as it stands
+    trials: Count = 10  # the first one is the model with its defaults
     random: Count = 4  # trials, the first one included, before the sampler learns from them
     seed: int = 0  # of the sampler; trainings take the first of `seeds` in params/run.yaml
     epochs: Count | None = None  # at most so many per trial; null: as the model's training says
@@ -407,9 +407,12 @@ def profile_values(profile: str, dataset: str | None = None) -> dict[str, Any]:
 def load_run_for(dataset: str) -> RunSettings:
     """Under which settings a data set is run: `params/run.yaml` where that names it, else the profile `compare`."""
     run = load_run()
-    if dataset in run.datasets:
-        return run
-    return parse(RunSettings, profile_values("compare", dataset), "params/profiles/compare.yaml")
+    return run if dataset in run.datasets else load_profile("compare", dataset)
+
+
+def load_profile(profile: str, dataset: str | None = None) -> RunSettings:
+    """Read `params/run.yaml` with a profile laid over it; see `profile_values`."""
+    return parse(RunSettings, profile_values(profile, dataset), f"params/profiles/{profile}.yaml")
 
 
 def load_features(dataset: str | None = None) -> FeatureSettings:

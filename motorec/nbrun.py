@@ -122,7 +122,6 @@ def normalise(notebook: dict[str, Any]) -> dict[str, Any]:
     """Take out of an executed notebook what differs between two runs of the same thing.
 
     That is: timestamps and paths that the runner notes, the random id of the injected cell, versions, and standard
-    That is: timestamps and paths that the runner notes, the random id of the injected cell, versions, and standard
     error, on which progress is shown. The signposts to an error go as well: a notebook that comes here ended well.
     """
     notebook["metadata"] = {

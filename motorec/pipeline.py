@@ -243,7 +243,7 @@ def side_by_side(
                 if status == 0 or stopped.is_set():
                     break
                 found = FAILED.search(errors)
-                if found is None:
+                if found is None or found["stage"] not in batch:
                     stopped.set()
                     raise MotorecError(f"`dvc repro` failed:\n{errors.strip()}")
                 failed.append(found["stage"])
@@ -348,7 +348,8 @@ def _lock_in_order(stages: Sequence[str]) -> Iterator[None]:
         place = {name: number for number, name in reversed(list(enumerate([*before, *stages])))}
         if file.is_file():
             with modify_yaml(file) as lock:
-                lock["stages"] = {name: lock["stages"][name] for name in sorted(lock["stages"], key=place.__getitem__)}
+                known = sorted(lock["stages"], key=lambda name: place.get(name, len(place)))
+                lock["stages"] = {name: lock["stages"][name] for name in known}
 
 
 if __name__ == "__main__":

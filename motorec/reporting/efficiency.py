@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from motorec import paths
-from motorec.config import load_dataset, load_run_for
+from motorec.config import RunSettings, load_dataset, load_profile, load_run_for
 from motorec.errors import MotorecError
 from motorec.reporting import tables
 from motorec.reporting.runs import expected_runs, load_metrics, notes
@@ -39,8 +39,12 @@ SHOWN = {
 }
 
 
-def efficiency(dataset: str) -> pd.DataFrame:
+def efficiency(dataset: str, run: RunSettings) -> pd.DataFrame:
     """Accuracy and cost of every model of a data set.
+
+    Args:
+        dataset: The data set.
+        run: Which models and seeds.
 
     Returns:
         A row per model: `model`, `title`, `seeds`, test Recall@20 and NDCG@20 over all targets (means over seeds), the
@@ -51,14 +55,14 @@ def efficiency(dataset: str) -> pd.DataFrame:
     Raises:
         DataError: A run is missing.
     """
-    runs = [run for run in expected_runs(load_run_for(dataset), dataset) if run.role == "model"]
+    runs = [one for one in expected_runs(run, dataset) if one.role == "model"]
     metrics = load_metrics(runs)
     quality = tables.group_table(metrics, "all")[["model", "title", "seeds", *METRICS]]
     rows = []
-    for run in metrics[["model", "seed"]].drop_duplicates().itertuples():
-        file = paths.timings() / dataset / str(run.model) / f"{run.seed}.json"
+    for one in metrics[["model", "seed"]].drop_duplicates().itertuples():
+        file = paths.timings() / dataset / str(one.model) / f"{one.seed}.json"
         if file.is_file():
-            rows.append({"model": run.model, **json.loads(file.read_text(encoding="utf-8"))})
+            rows.append({"model": one.model, **json.loads(file.read_text(encoding="utf-8"))})
     costs = pd.DataFrame(rows, columns=["model", *COSTS, MEMORY])
     # A run that was killed and went on has timed its last part alone.
     costs["seconds_train"] = costs["seconds_per_epoch"] * costs["epochs"]
@@ -89,21 +93,27 @@ def caption(title: str) -> str:
     """The sentences above the table."""
     return (
         f"{title}, test: accuracy (means over seeds) and cost (medians over seeds; in brackets the multiple of "
-        "LightGCN's), one thread per model; fitting is without validation. Times and memory are those of the machine "
-        "and the moment: this is the one table that differs from run to run."
+        "LightGCN's), one thread per model, other models perhaps beside it; fitting is without validation, evaluation "
+        "is of validation and test, memory is that of the whole process. Times and memory are those of the machine and "
+        "the moment: this is the one table that differs from run to run."
     )
 
 
-def write(dataset: str) -> Path:
+def write(dataset: str, profile: str | None = None) -> Path:
     """Write the table as CSV, Markdown and LaTeX, and give the Markdown file.
+
+    Args:
+        dataset: The data set.
+        profile: Whose models and seeds; None: those of the data set's own tables (`config.load_run_for`).
 
     Raises:
         DataError: A run is missing.
         ParamsError: There is no such data set.
     """
     title = load_dataset(dataset).title
-    runs = [run for run in expected_runs(load_run_for(dataset), dataset) if run.role == "model"]
-    table = efficiency(dataset)
+    run = load_run_for(dataset) if profile is None else load_profile(profile, dataset)
+    runs = [one for one in expected_runs(run, dataset) if one.role == "model"]
+    table = efficiency(dataset, run)
     below = notes(runs)
     untimed = table.loc[table["seconds_evaluate"].isna(), "title"]
     if len(untimed):
@@ -116,8 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: the data set's name."""
     parser = argparse.ArgumentParser(prog="python -m motorec.reporting.efficiency", description=main.__doc__)
     parser.add_argument("dataset", help="a data set whose runs are done")
+    parser.add_argument("--profile", help="a file in params/profiles/: its models in place of those of params/run.yaml")
+    words = parser.parse_args(arguments)
     try:
-        print(f"Cost beside accuracy: {paths.shown(write(parser.parse_args(arguments).dataset))}")
+        print(f"Cost beside accuracy: {paths.shown(write(words.dataset, words.profile))}")
     except MotorecError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1

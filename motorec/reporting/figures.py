@@ -313,7 +313,8 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
     """Who is better than the reference and who is not: differences with their intervals, best on top.
 
     A row of panels per metric, a column per target group, all panels with the models in the order of the first one.
-    The colour is the verdict: better, worse, or no difference after Holm's correction.
+    The colour is the verdict: better, worse, or neither proven after Holm's correction. Intervals are of single
+    differences, uncorrected.
 
     Args:
         table: `evaluation.compare` of the models with the reference.
@@ -329,11 +330,11 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
     height = 0.23 * len(order) + 0.8
     figure, axes = grid(len(metrics), len(groups), 4.1, height, heading, share_y=True)
     colours = palette()
-    verdicts = {"better": (colours[0], "o"), "no difference": ((0.55, 0.55, 0.55), "D"), "worse": (colours[1], "s")}
+    verdicts = {"better": (colours[0], "o"), "no proof": ((0.55, 0.55, 0.55), "D"), "worse": (colours[1], "s")}
     for row, metric in zip(axes, metrics, strict=True):
         for axis, group in zip(row, groups, strict=True):
             here = table[(table["group"] == group) & (table["metric"] == metric)].set_index("model").reindex(order)
-            verdict = np.where(~here["significant"].astype(bool), "no difference", "worse")
+            verdict = np.where(~here["significant"].astype(bool), "no proof", "worse")
             verdict[here["significant"].astype(bool) & (here["difference"] > 0)] = "better"
             axis.axvline(0.0, color="0.2", linewidth=1.2)
             for name, (colour, marker) in verdicts.items():
@@ -354,11 +355,12 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
             color=colour,
             marker=marker,
             linewidth=2.2,
-            label=f"{name} (p {'≥' if name[0] == 'n' else '<'} {alpha:g})",
+            label=f"{name} (Holm's p {'≥' if name[0] == 'n' else '<'} {alpha:g})",
         )
         for name, (colour, marker) in verdicts.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    handles.append(Line2D([], [], color="0.3", linewidth=2.2, label=f"{100 * (1 - alpha):g}% interval over users"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -31,7 +31,7 @@ def cells(dataset: str) -> pd.DataFrame:
                 "Trials": str(study["trials"]),
                 "Pruned": str(study["pruned"]),
                 "Failed": str(study["failed"]),
-                "As it stands": "–" if first is None else f"{first:.4f}",
+                "Defaults": "–" if first is None else f"{first:.4f}",
                 "Best": f"{best['value']:.4f}" if best else "–",
                 "In trial": str(best["trial"]) if best else "–",
                 "Settings": escape_markdown(settings or f"left out: {study['left_out']}"),
@@ -48,8 +48,8 @@ def write(dataset: str) -> Path:
     """
     metrics = {config.read_yaml(file)["metric"] for file in paths.tuned(dataset, "").parent.glob("*.yaml")}
     caption = (
-        f"Tuning on {config.load_dataset(dataset).title}: {', '.join(sorted(metrics))} of the first trial (the model "
-        "as it stands) and of the best one. The test split took no part."
+        f"Tuning on {config.load_dataset(dataset).title}: {', '.join(sorted(metrics))} of the first trial (the "
+        "model's defaults for all data sets) and of the best one. The test split took no part."
     )
     target = paths.tuned(dataset, "").parent.with_suffix(".md")
     paths.write_whole(target, to_markdown(cells(dataset), caption))
