@@ -30,12 +30,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-repro: setup
-	@$(BIN)/python -m motorec.pipeline
-
-# Every model with several seeds on one data set, JOBS at a time; the same command continues what was stopped.
-DATASET ?= hm
+# Runs of models take one thread each and go JOBS at a time; the results do not depend on it.
 JOBS ?= 2
+repro: setup
+	@$(BIN)/python -m motorec.pipeline --jobs $(JOBS)
+
+# Every model with several seeds on one data set; the same command continues what was stopped.
+DATASET ?= hm
 compare: setup
 	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
