@@ -119,12 +119,18 @@ def cluster_items(train: sparse.csr_matrix, clusters: int, dim: int, seed: int) 
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
+    from threadpoolctl import threadpool_limits
 
     if clusters == 1:
         return [np.arange(train.shape[1])]
     dim = min(dim, min(train.shape) - 1)
-    vectors = TruncatedSVD(dim, algorithm="arpack", random_state=seed).fit_transform(symmetric_normalise(train).T)
-    labels = KMeans(clusters, n_init=4, random_state=seed).fit(vectors).labels_
+    # Not ARPACK: where singular values coincide it finds another basis every time. One thread: sums of several are
+    # added in the order in which they end.
+    with threadpool_limits(1):
+        vectors = TruncatedSVD(dim, algorithm="randomized", random_state=seed).fit_transform(
+            symmetric_normalise(train).T
+        )
+        labels = KMeans(clusters, n_init=4, random_state=seed).fit(vectors).labels_
     return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 
