@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planted import planted_dataset, planted_inputs
 from scipy import sparse
@@ -288,8 +288,9 @@ class TestClusters:
         with pytest.raises(ParamsError, match="latent is 16, too little for 17 clusters"):
             build(choice("ldiffrec", clusters=17), planted_inputs(planted_dataset(), ()))
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.lists(st.integers(1, 1000), min_size=1, max_size=8), st.integers(8, 300))
+    @example([1, 1, 1, 1, 1, 8, 8], 8)
     def test_shares_add_up_and_none_is_empty(self, sizes: list[int], total: int) -> None:
         found = shares(total, sizes)
         assert sum(found) == total

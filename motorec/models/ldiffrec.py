@@ -137,5 +137,9 @@ def cluster_items(train: sparse.csr_matrix, clusters: int, dim: int, seed: int) 
 def shares(total: int, sizes: list[int]) -> list[int]:
     """Divide `total` among clusters in proportion to their sizes, at least 1 each; the largest takes what is left."""
     found = [max(1, total * size // sum(sizes)) for size in sizes]
-    found[int(np.argmax(sizes))] += total - sum(found)
+    largest = int(np.argmax(sizes))
+    found[largest] += total - sum(found)
+    while found[largest] < 1:  # so many small clusters were rounded up to 1 that others must give
+        found[int(np.argmax(found))] -= 1
+        found[largest] += 1
     return found
