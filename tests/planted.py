@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from motorec.config import EvaluationSettings, TrainingSettings
 from motorec.data import Dataset
+from motorec.evaluation import validate
 from motorec.features import Features
-from motorec.models import Inputs
+from motorec.models import Inputs, TrainedRecommender
+from motorec.training import train
 
 
 def planted_dataset(users: int = 120, items: int = 60, groups: int = 4, taken: int = 8, seed: int = 0) -> Dataset:
@@ -54,4 +59,22 @@ def planted_inputs(dataset: Dataset, modalities: tuple[str, ...] = ("image", "te
         train=dataset.matrix("train"),
         features=planted_features(dataset, modalities),
         cold_below=10,
+    )
+
+
+def train_on(
+    dataset: Dataset, inputs: Inputs, model: TrainedRecommender, settings: TrainingSettings, scratch: Path
+) -> None:
+    """Train a model on planted data, its epoch chosen by `settings.metric` on validation."""
+    evaluation = EvaluationSettings(cutoffs=(5,), cold_below=10)
+    train(
+        model,
+        inputs.train,
+        settings,
+        lambda: validate(model.score, dataset, settings.metric, evaluation),
+        seed=inputs.seed,
+        label="planted",
+        stream="planted",
+        scratch=scratch,
+        fingerprint="",
     )

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs
+from planted import planted_dataset, planted_features, planted_inputs, train_on
 from scipy import sparse
 
 from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_ablations, load_model
 from motorec.data import Dataset
 from motorec.errors import DataError, ParamsError
-from motorec.evaluation import evaluate, validate
+from motorec.evaluation import evaluate
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
 from motorec.models.fusion import HybridFusion, SumFusion
 from motorec.models.itemknn import ItemKNN, nearest_only
 from motorec.models.losses import bpr_loss, info_nce, squared_norm
 from motorec.models.motorec import MoToRec
 from motorec.models.popularity import Popularity
-from motorec.training import train
 
 EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
 TRAINING = TrainingSettings(
@@ -44,17 +43,7 @@ def choice(name: str, kind: str | None = None, **settings: Any) -> ModelChoice:
 def fitted(model: ModelChoice, dataset: Dataset, inputs: Inputs, scratch: Path) -> Recommender:
     made = build(model, inputs)
     if isinstance(made, TrainedRecommender):
-        train(
-            made,
-            inputs.train,
-            model.training,
-            lambda: validate(made.score, dataset, model.training.metric, EVALUATION),
-            seed=inputs.seed,
-            label=f"planted/{model.name}",
-            stream="planted",
-            scratch=scratch,
-            fingerprint="",
-        )
+        train_on(dataset, inputs, made, model.training, scratch)
     return made
 
 

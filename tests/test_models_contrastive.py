@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs
+from planted import planted_dataset, planted_features, planted_inputs, train_on
 from scipy import sparse
 
-from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_model
+from motorec.config import ModelChoice, TrainingSettings, load_model
 from motorec.data import Dataset
 from motorec.errors import MissingContent
-from motorec.evaluation import validate
 from motorec.features import Features
 from motorec.features.components import principal_components
 from motorec.models import EmbeddingRecommender, Inputs, build
@@ -24,9 +23,7 @@ from motorec.models.lgmrec import LGMRec
 from motorec.models.losses import distinct, info_nce
 from motorec.models.mgcn import MGCN
 from motorec.models.slmrec import SLMRec
-from motorec.training import train
 
-EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
 TRAINING = TrainingSettings(
     epochs=20, batch_size=512, learning_rate=0.02, evaluate_every=5, patience=8, metric="all/recall@5"
 )
@@ -57,17 +54,7 @@ def built(model: ModelChoice, inputs: Inputs) -> EmbeddingRecommender:
 
 def fitted(model: ModelChoice, dataset: Dataset, inputs: Inputs, scratch: Path) -> EmbeddingRecommender:
     made = built(model, inputs)
-    train(
-        made,
-        inputs.train,
-        model.training,
-        lambda: validate(made.score, dataset, model.training.metric, EVALUATION),
-        seed=inputs.seed,
-        label=f"planted/{model.name}",
-        stream="planted",
-        scratch=scratch,
-        fingerprint="",
-    )
+    train_on(dataset, inputs, made, model.training, scratch)
     return made
 
 

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs
+from planted import planted_dataset, planted_features, planted_inputs, train_on
 from scipy import sparse
 
-from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_model
+from motorec.config import ModelChoice, TrainingSettings, load_model
 from motorec.data import Dataset
 from motorec.errors import MissingContent
-from motorec.evaluation import validate
 from motorec.features import Features
 from motorec.graph import Edges
 from motorec.models import EmbeddingRecommender, Inputs, build
 from motorec.models.dualgnn import DualGNN, row_softmax, users_in_common
 from motorec.models.grcn import GRCN
 from motorec.models.mmgcn import MMGCN
-from motorec.training import train
 
-EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
 TRAINING = TrainingSettings(
     epochs=15,
     batch_size=512,
@@ -52,17 +49,7 @@ def made(kind: str, inputs: Inputs, **settings: Any) -> EmbeddingRecommender:
 
 
 def fit(model: EmbeddingRecommender, dataset: Dataset, inputs: Inputs, scratch: Path, epochs: int = 15) -> None:
-    train(
-        model,
-        inputs.train,
-        TRAINING.model_copy(update={"epochs": epochs}),
-        lambda: validate(model.score, dataset, TRAINING.metric, EVALUATION),
-        seed=inputs.seed,
-        label="planted",
-        stream="planted",
-        scratch=scratch,
-        fingerprint="",
-    )
+    train_on(dataset, inputs, model, TRAINING.model_copy(update={"epochs": epochs}), scratch)
 
 
 def tiny_inputs(width: int = 4) -> Inputs:

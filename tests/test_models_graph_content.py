@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs
+from planted import planted_dataset, planted_features, planted_inputs, train_on
 from scipy import sparse
 from torch.nn import functional
 
-from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_model
+from motorec.config import ModelChoice, TrainingSettings, load_model
 from motorec.data import Dataset
 from motorec.errors import MissingContent
-from motorec.evaluation import validate
 from motorec.features import Features
 from motorec.itemgraph import content_graph
 from motorec.models import EmbeddingRecommender, Inputs, build
@@ -25,11 +24,9 @@ from motorec.models.freedom import FREEDOM, thin
 from motorec.models.lattice import LATTICE, normalise_by_rows
 from motorec.models.layers import Content, linear
 from motorec.models.vbpr import VBPR
-from motorec.training import train
 
 NAMES = ("freedom", "vbpr", "bm3", "lattice")
 COLD = ("freedom", "vbpr", "lattice")  # BM3 scores by interactions alone: content is in its loss only
-EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
 TRAINING = TrainingSettings(
     epochs=40,
     batch_size=512,
@@ -50,17 +47,7 @@ def made(name: str, inputs: Inputs, **settings: Any) -> EmbeddingRecommender:
 
 def trained(name: str, dataset: Dataset, inputs: Inputs, scratch: Path, epochs: int = 40, **settings: Any) -> Any:
     model = made(name, inputs, **settings)
-    train(
-        model,
-        inputs.train,
-        TRAINING.model_copy(update={"epochs": epochs}),
-        lambda: validate(model.score, dataset, TRAINING.metric, EVALUATION),
-        seed=1,
-        label=f"planted/{name}",
-        stream="planted",
-        scratch=scratch,
-        fingerprint="",
-    )
+    train_on(dataset, inputs, model, TRAINING.model_copy(update={"epochs": epochs}), scratch)
     return model
 
 
