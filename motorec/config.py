@@ -21,6 +21,7 @@ from motorec.errors import ParamsError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -203,6 +204,9 @@ class FloatSpace(Settings):
     def _is_a_range(self) -> FloatSpace:
         return _a_range(self)
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
 
 class IntSpace(Settings):
     """Search space of a whole number: from `low` to `high`, both included."""
@@ -215,11 +219,17 @@ class IntSpace(Settings):
     def _is_a_range(self) -> IntSpace:
         return _a_range(self)
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
 
 class ChoiceSpace(Settings):
     """Search space of a setting that takes one of a few values."""
 
     choices: Annotated[tuple[Any, ...], Field(min_length=2)]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.choices
 
 
 Space = FloatSpace | IntSpace | ChoiceSpace
@@ -241,15 +251,23 @@ class PruningSettings(Settings):
     after_epochs: int = Field(default=20, ge=0)  # epochs of a trial before it may be given up
 
 
+class StoppingSettings(Settings):
+    """When a training ends, the same for every tuned model; in place of what its own `training` says."""
+
+    epochs: Count = 160
+    evaluate_every: Count = 4
+    patience: Count = 7  # validations without a gain
+
+
 class TuneSettings(Settings):
     """`params/tune.yaml`: what is tuned, and the effort, the same for every model."""
 
     datasets: tuple[Name, ...]
     models: tuple[Name, ...]
-    trials: Count = 10  # the first one is the model with its defaults
-    random: Count = 4  # trials, the first one included, before the sampler learns from them
+    trials: Count = 10  # the first one is the model with its defaults, the second has the authors' settings
+    random: Count = 4  # trials, those two included, before the sampler learns from them
     seed: int = 0  # of the sampler; trainings take the first of `seeds` in params/run.yaml
-    epochs: Count | None = None  # at most so many per trial; null: as the model's training says
+    stopping: StoppingSettings = StoppingSettings()
     pruning: PruningSettings = PruningSettings()
 
 
@@ -493,7 +511,8 @@ def load_model(name: str, dataset: str | None = None) -> ModelChoice:
         where = f"params/ablations.yaml, {name} (on {where})"
     training = read_for_dataset(paths.root() / "params" / "train.yaml", dataset)
     training = merge(training, values.pop("training", {}))
-    values.pop("search", None)
+    for block in ("search", "authors"):
+        values.pop(block, None)
     kind = values.pop("kind", base)
     title = ablations[name].title if name in ablations else values.pop("title", name)
     values.pop("title", None)
@@ -522,6 +541,28 @@ def load_search(name: str) -> dict[str, Space]:
     if not isinstance(blocks, dict):
         raise ParamsError(f"{where}: expected a mapping of settings to search spaces.")
     return {key: _space(str(key), block, values, where) for key, block in blocks.items()}
+
+
+def load_authors(name: str) -> dict[str, Any]:
+    """Read the block `authors` of a model's file: what its paper or published code has where our default differs.
+
+    Returns:
+        Settings by dotted key; empty where nothing differs that `search` covers.
+
+    Raises:
+        ParamsError: A key is not in `search`, or its value lies outside the space there.
+    """
+    spaces = load_search(name)
+    where = f"params/models/{name}.yaml, authors"
+    values = read_yaml(paths.root() / "params" / "models" / f"{name}.yaml").get("authors", {})
+    if not isinstance(values, dict):
+        raise ParamsError(f"{where}: expected a mapping of settings to values.")
+    for key, value in values.items():
+        if key not in spaces:
+            raise ParamsError(f"{where}, {key}: not in `search`. {nearest(str(key), spaces)}")
+        if value not in spaces[key]:
+            raise ParamsError(f"{where}, {key}: {value!r} lies outside the space in `search`.")
+    return values
 
 
 def known_settings(choice: ModelChoice) -> dict[str, Any]:

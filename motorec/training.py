@@ -130,10 +130,12 @@ def train(
         report: Told each validated epoch and its value; may raise to end the training, as tuning does.
 
     Raises:
-        MotorecError: The training diverges: the loss is no longer a finite number, or more than `settings.rise` times
-            that of the first epoch. The best weights so far are kept in a file that the message names.
+        MotorecError: The training diverges: the loss or a score is no longer a finite number, or the loss is more than
+            `settings.rise` times that of the first epoch. The best weights so far are kept in a file that the message
+            names.
     """
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # for debugging
     batches = BATCHES[model.batches](interactions, settings.batch_size, seed, stream)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     state = _State(model, optimiser, scratch / "checkpoint.pt", fingerprint)
@@ -151,7 +153,11 @@ def train(
         if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
             before = time.perf_counter()
             model.freeze()
-            row["valid"] = validate()
+            try:
+                row["valid"] = validate()
+            except MotorecError as error:
+                bar.close()
+                raise MotorecError(f"{label}, epoch {epoch}: {error} {state.rescue()}") from error
             state.judge(epoch, row["valid"])
             bar.set_postfix_str(f"validation {row['valid']:.4f}, best {state.best:.4f}")
             validating += time.perf_counter() - before
@@ -204,21 +210,25 @@ def divergence(row: dict[str, Any], before: list[dict[str, Any]], settings: Trai
         before: Those of the epochs before it.
         settings: For the largest rise, and the learning rate that the message names.
     """
-    remedy = (
-        f"Lower learning_rate (now {settings.learning_rate:g}), or the weight of that term in the model's file in "
-        "params/models/."
-    )
     bad = [name for name, value in row.items() if not math.isfinite(value)]
     if bad:
         named = ", ".join(name for name in bad if name != "loss") or "loss"
-        return f"{named} is not a finite number in epoch {row['epoch']}. {remedy}"
+        return f"{named} is not a finite number in epoch {row['epoch']}. {remedy(settings)}"
     if before and row["loss"] > settings.rise * abs(before[0]["loss"]):
         term = max((name for name in row if name not in ("epoch", "loss")), key=lambda name: row[name])
         return (
             f"the loss rises: {row['loss']:.4g} in epoch {row['epoch']}, {before[0]['loss']:.4g} in the first, most of "
-            f"it from {term}. {remedy} (`rise` in params/train.yaml says how much is too much.)"
+            f"it from {term}. {remedy(settings)} (`rise` in params/train.yaml says how much is too much.)"
         )
     return None
+
+
+def remedy(settings: TrainingSettings) -> str:
+    """Which settings to look at when a training diverges."""
+    return (
+        f"Lower learning_rate (now {settings.learning_rate:g}), or the weight of the term that grows, in the model's "
+        "file in params/models/."
+    )
 
 
 class _State:

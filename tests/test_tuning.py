@@ -52,7 +52,8 @@ def make(folder: Path) -> None:
     """The settings and the data, as the stages would leave them."""
     (folder / "params" / "data" / "planted.yaml").write_text("source: folder\ntitle: Planted\n")
     (folder / "params" / "models" / "bpr.yaml").write_text(BPR)
-    change("tune.yaml", datasets=["planted"], models=["bpr", "itemknn"], trials=4, random=2)
+    stopping = {"epochs": 8, "evaluate_every": 2, "patience": 4}
+    change("tune.yaml", datasets=["planted"], models=["bpr", "itemknn"], trials=4, random=2, stopping=stopping)
     dataset = planted_dataset()
     dataset.save(paths.catalogue("planted"))
     save_all("planted", planted_features(dataset))
@@ -189,7 +190,8 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_others_go_on(project: P
 
 def test_a_hopeless_trial_is_given_up() -> None:
     change("models/bpr.yaml", search={"training.learning_rate": {"choices": [0.05, 1e-9]}})
-    change("models/bpr.yaml", training={"epochs": 12, "evaluate_every": 2, "learning_rate": 0.05})
+    change("models/bpr.yaml", training={"learning_rate": 0.05})
+    change("tune.yaml", stopping={"epochs": 12, "evaluate_every": 2, "patience": 4})
     change("tune.yaml", pruning={"after_trials": 1, "after_epochs": 4})
     tune("planted", "bpr")
     hopeless = [trial for trial in rows("bpr") if trial["training.learning_rate"] == "1e-09"]
@@ -199,9 +201,35 @@ def test_a_hopeless_trial_is_given_up() -> None:
 
 
 def test_a_cap_on_epochs_holds_for_every_trial() -> None:
-    change("tune.yaml", epochs=4)
+    change("tune.yaml", stopping={"epochs": 4, "evaluate_every": 2, "patience": 2})
     tune("planted", "bpr")
     assert {trial["epochs"] for trial in rows("bpr")} == {"4"}
+    choice.apply("planted", ["bpr"])
+    training = config.load_model("bpr", "planted").training
+    assert (training.epochs, training.evaluate_every, training.patience) == (4, 2, 2)
+
+
+def test_the_second_trial_has_the_authors_settings_where_they_differ(project: Path) -> None:
+    file = project / "params" / "models" / "bpr.yaml"
+    file.write_text(BPR + "authors: {dim: 20, l2: 0.001}\n")
+    tune("planted", "bpr")
+    second = rows("bpr")[1]
+    assert {"dim": "20", "l2": "0.001", "training.learning_rate": "0.005"}.items() <= second.items()
+
+
+@pytest.mark.parametrize(
+    ("authors", "message"),
+    [
+        ("[dim]", "expected a mapping"),
+        ("{dims: 20}", "authors, dims: not in `search`.*dim"),
+        ("{dim: 2000}", "authors, dim: 2000 lies outside"),
+        ("{l2: 0.5}", "authors, l2: 0.5 lies outside"),
+    ],
+)
+def test_authors_settings_must_lie_in_the_search_space(project: Path, authors: str, message: str) -> None:
+    (project / "params" / "models" / "bpr.yaml").write_text(BPR + f"authors: {authors}\n")
+    with pytest.raises(ParamsError, match=message):
+        tune("planted", "bpr")
 
 
 def test_a_model_without_its_content_leaves_the_reason(project: Path) -> None:

@@ -36,7 +36,7 @@ class DiffusionSettings(config.Settings):
     hidden: config.Count = 300  # of the network
     time_dim: config.Count = 10  # of the steps' embedding
     normalise: bool = False  # scale the network's input to unit length
-    dropout: config.Share = 0.5  # of the network's input
+    dropout: config.Dropout = 0.5  # of the network's input
     reweight: bool = True  # weigh a step's loss by what it adds to the signal; every step alike otherwise
     importance: bool = True  # draw steps by their losses; uniformly otherwise
 
@@ -52,9 +52,9 @@ class DiffusionSettings(config.Settings):
 def cumulative_alphas(steps: int, scale: float, low: float, high: float) -> Float[Tensor, " steps"]:
     r"""Share of the signal's variance left after each step, :math:`\bar\alpha_1, \dots, \bar\alpha_T` (float64).
 
-    The noise's variance grows linearly: :math:`1 - \bar\alpha_t = s (m + \frac{t - 1}{T - 1} (M - m))` (equation 4 of
-    the paper), but for the first step, whose variance is a small constant, and for the cap of 0.999 on what one step
-    adds.
+    The noise's variance grows linearly, :math:`1 - \bar\alpha_t = s (m + \frac{t - 1}{T - 1} (M - m))` (equation 4 of
+    the paper), and one step adds at most 0.999 of it. As in the authors' code the first step's variance is then set to
+    a small constant, by which all the steps after it keep that much more of the signal.
 
     Args:
         steps: T.

@@ -45,7 +45,7 @@ class LDiffRec(TrainedRecommender):
         clusters: config.Count = 2
         cluster_dim: config.Count = 64  # of the SVD that items are clustered by
         latent: config.Count = 200  # of all clusters together
-        input_dropout: config.Share = 0.5  # of a user's items
+        input_dropout: config.Dropout = 0.5  # of a user's items
         beta: config.NotNegative = 0.2  # gamma, final weight of the divergence
         anneal_steps: config.Count = 1000  # steps until it is reached
         diffusion_weight: config.NotNegative = 0.05  # lambda

@@ -114,10 +114,6 @@ class MoToRec(EmbeddingRecommender):
         """The content channels, by the modalities' names in alphabetical order."""
         return cast(list[ContentChannel], list(self._channels))
 
-    def start_epoch(self, generator: torch.Generator) -> None:
-        """Take the epoch's generator for the augmentation."""
-        self.noise = generator  # until the first epoch brings its own
-
     def _propagate(
         self,
     ) -> tuple[Float[Tensor, "nodes d"], Float[Tensor, "modalities nodes d"], list[Tokenized]]:

@@ -33,7 +33,7 @@ class MultVAE(TrainedRecommender):
 
         hidden: config.Count = 600
         latent: config.Count = 200
-        dropout: config.Share = 0.5  # of a user's items
+        dropout: config.Dropout = 0.5  # of a user's items
         beta: config.NotNegative = 0.2  # final weight of the divergence
         anneal_steps: config.Count = 1000  # steps until it is reached
 

@@ -52,6 +52,6 @@ class SLIM(LinearRecommender):
             train.data[column] = 0.0  # an item must not explain itself
             regression.fit(train, target, check_input=False)
             train.data[column] = target[train.indices[column]]
-            rows.append(regression.sparse_coef_)
-        weights = nearest_only(sparse.vstack(rows, format="csr"), settings.neighbours)
+            rows.append(nearest_only(regression.sparse_coef_, settings.neighbours))
+        weights = sparse.vstack(rows, format="csr")
         super().__init__(inputs.train, weights.astype(np.float32).T.tocsr())

@@ -35,7 +35,7 @@ def apply(dataset: str, models: Sequence[str] = ()) -> list[str]:
         if "settings" not in result:
             lines.append(f"{model}: left as it is ({result['left_out']})")
             continue
-        write_settings(dataset, model, result["settings"])
+        write_settings(dataset, model, result["settings"] | result["stopping"])
         lines.append(f"{model}: " + ", ".join(f"{key} {value}" for key, value in result["settings"].items()))
     return lines
 

@@ -27,7 +27,7 @@ from motorec.config import ChoiceSpace, ModelChoice, Space, TuneSettings
 from motorec.errors import MissingContent, MotorecError, ParamsError
 from motorec.evaluation import validate
 from motorec.experiment import Experiment
-from motorec.models import model_class
+from motorec.models import TrainedRecommender, model_class
 from motorec.tokenizer import TokenizerSettings
 
 if TYPE_CHECKING:
@@ -86,14 +86,15 @@ class Study:
     Attributes:
         experiment: Data without the test split, and the model as it stands.
         spaces: What is searched, by dotted key.
-        first: The values of the first trial: those for all data sets, so that a tuned model's study stays the same.
+        given: The values of the first trials, which no sampler chose: the model's for all data sets (not the tuned
+            ones, so that a tuned model's study stays the same), then the same with the authors' where those differ.
         settings: The effort.
         folder: Where the finished trials lie: of this data, these settings and this code.
     """
 
     experiment: Experiment
     spaces: dict[str, Space]
-    first: dict[str, Any]
+    given: tuple[dict[str, Any], ...]
     settings: TuneSettings
     folder: Path
 
@@ -113,7 +114,9 @@ class Study:
         kept = full.dataset.interactions["split"] != "test"
         data = replace(full.dataset, interactions=full.dataset.interactions[kept].reset_index(drop=True), truth=None)
         experiment = replace(full, dataset=data)
-        study = cls(experiment, spaces, {key: known[key] for key in spaces}, settings, paths.root())
+        defaults, authors = {key: known[key] for key in spaces}, config.load_authors(model)
+        given = (defaults, defaults | authors) if authors else (defaults,)
+        study = cls(experiment, spaces, given, settings, paths.root())
         return replace(study, folder=paths.studies(dataset, model) / study._fingerprint())
 
     @property
@@ -185,6 +188,12 @@ class Study:
         shutil.rmtree(paths.checkpoints("train", experiment.inputs.dataset, choice.name), ignore_errors=True)
         return done
 
+    def stopping(self) -> dict[str, Any]:
+        """When trainings end, as settings by dotted key; nothing for a model without training."""
+        if not issubclass(model_class(self.experiment.choice.kind), TrainedRecommender):
+            return {}
+        return {f"training.{key}": value for key, value in self.settings.stopping.model_dump().items()}
+
     def choice(self, values: Mapping[str, Any], name: str) -> ModelChoice:
         """The model with some settings changed, by dotted key, under a name of its own.
 
@@ -193,8 +202,7 @@ class Study:
         base = self.experiment.choice
         training = base.training.model_dump(mode="json")
         changed = config.set_dotted(base.settings | {"training": training}, values)
-        training = changed.pop("training")
-        training["epochs"] = min(training["epochs"], self.settings.epochs or math.inf)
+        training = changed.pop("training") | self.settings.stopping.model_dump()
         where = f"trial {name}, training"
         return base.model_copy(
             update={
@@ -236,14 +244,14 @@ class Study:
                     intermediate_values=trial.reports,
                 )
             )
-        if number == 0:
-            study.enqueue_trial({key: _label(value) for key, value in self.first.items()})
+        if number < len(self.given):
+            study.enqueue_trial({key: _label(value) for key, value in self.given[number].items()})
         return study.ask(spaces)
 
     def _values(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
         """What the sampler chose, as settings."""
-        if number == 0:
-            return dict(self.first)
+        if number < len(self.given):
+            return dict(self.given[number])
         values = {}
         for key, space in self.spaces.items():
             value = params[key]
@@ -256,11 +264,11 @@ class Study:
 
     def _fingerprint(self) -> str:
         """What the trials depend on; more of them may be asked for later."""
-        experiment = replace(self.experiment, choice=self.choice(self.first, self.experiment.choice.name))
+        experiment = replace(self.experiment, choice=self.choice(self.given[0], self.experiment.choice.name))
         inputs, code = experiment.inputs, model_class(experiment.choice.kind).__module__
         effort = self.settings.model_dump(mode="json", exclude={"datasets", "models", "trials"})
         spaces = {key: space.model_dump(mode="json") for key, space in self.spaces.items()}
-        digest = hashlib.sha256(json.dumps([experiment.settings(), effort, spaces]).encode())
+        digest = hashlib.sha256(json.dumps([experiment.settings(), effort, spaces, self.given]).encode())
         digest.update(experiment.dataset.interactions.to_csv(index=False).encode())
         for features in inputs.features.values():
             digest.update(features.matrix.tobytes())
@@ -390,6 +398,7 @@ def write(study: Study, trials: list[Trial], left_out: str = "") -> None:
         summary["first"] = _rounded(trials[0].value)
         summary["best"] = {"trial": best.number, "value": _rounded(best.value), "epoch": best.best_epoch}
         summary["settings"] = best.settings
+        summary["stopping"] = study.stopping()
     paths.write_whole(file, yaml.safe_dump(summary, sort_keys=False, allow_unicode=True, width=120))
 
 
