@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from planted import planted_dataset, planted_features, planted_inputs
 from scipy import sparse
 
+from motorec import paths
 from motorec.config import ModelChoice, TrainingSettings, load_model
 from motorec.errors import MissingContent
-from motorec.features import Features
+from motorec.experiment import Experiment
+from motorec.features import Features, save_all
 from motorec.models import KINDS, Inputs, Recommender, TrainedRecommender, build
 from motorec.training import train
 
@@ -24,7 +27,7 @@ WITHOUT_CONTENT = {
 }
 # All others make do with one modality, whichever it is.
 NEEDS = {"contentknn-text": {"text"}, "contentknn-image": {"image"}, "contentknn-both": {"text", "image"}}
-QUICK = TrainingSettings(epochs=2, batch_size=256, learning_rate=0.01, evaluate_every=1)
+QUICK = TrainingSettings(epochs=2, batch_size=256, learning_rate=0.01, evaluate_every=2)
 TINY_TOKENIZER = {"codebook_size": 4, "levels": 2, "hidden": [16], "input_dim": None, "epochs": 2}
 
 
@@ -98,6 +101,22 @@ class TestEveryModel:
         state = torch.get_rng_state()
         assert torch.equal(one, scores(fitted(name, planted_inputs(dataset), tmp_path / "b"), 5))
         assert torch.equal(state, torch.get_rng_state())
+
+    def test_an_item_owes_nothing_to_held_out_data(self, name: str, project: Path) -> None:
+        """New items above all, which have no other interactions: what is held out of them must not leak."""
+        (project / "params" / "data" / "planted.yaml").write_text("source: folder\ntitle: Planted\n")
+        dataset, found = planted_dataset(), []
+        held_out = dataset.interactions["split"] != "train"
+        only_one = held_out & (dataset.interactions["user"] == 0)  # left, so that validation has somebody
+        for interactions in (dataset.interactions, dataset.interactions[~held_out | only_one].reset_index(drop=True)):
+            replace(dataset, interactions=interactions).save(paths.catalogue("planted"))
+            save_all("planted", planted_features(dataset))
+            experiment = Experiment.load("planted", name, 1)
+            experiment = replace(experiment, choice=choice(name))
+            model = experiment.build()
+            experiment.fit(model)
+            found.append(scores(model, dataset.n_users))
+        assert torch.equal(*found)
 
     def test_gaps_in_the_data_do_no_harm(self, name: str, tmp_path: Path) -> None:
         found = scores(fitted(name, inputs_with_gaps(), tmp_path), 120)
