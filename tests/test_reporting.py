@@ -326,6 +326,14 @@ def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
     assert "[H&M, one week](results/tables/hm/overall.md)" in (made / "README.md").read_text()
 
 
+def test_an_unfinished_model_of_a_shown_data_set_is_named_below_the_table(made: Path):
+    fabricate("hm")
+    change("run.yaml", shown=["hm"])
+    assert "not finished" not in summary.readme_section()
+    (paths.run_results("hm", "lightgcn", load_run_for("hm").seeds[-1]) / "metrics.json").unlink()
+    assert "H&M, one week: without LightGCN, whose runs there are not finished." in summary.readme_section()
+
+
 def test_the_readme_section_is_replaced_and_the_rest_kept(made: Path):
     readme = made / "README.md"
     summary.update_readme(readme)

@@ -47,12 +47,15 @@ def joint_runs() -> dict[str, list[ExpectedRun]]:
         expected = [
             one for one in expected_runs(load_run_for(name), name) if one.model in run.compared or one.role != "model"
         ]
-        if name not in run.datasets:
-            # An opt-in data set shows what is finished: a model that is new here has no runs there yet.
-            unfinished = {one.model for one in expected if not one.metrics_file.is_file()}
-            expected = [one for one in expected if one.model not in unfinished]
-        runs[name] = expected
+        # An opt-in data set shows what is finished: a model that is new here has no runs there yet.
+        unfinished = _unfinished(expected) if name not in run.datasets else {}
+        runs[name] = [one for one in expected if one.model not in unfinished]
     return runs
+
+
+def _unfinished(runs: list[ExpectedRun]) -> dict[str, str]:
+    """Names and titles of the models that lack some of their runs."""
+    return {one.model: one.title for one in runs if not one.metrics_file.is_file()}
 
 
 def joint_metrics() -> pd.DataFrame:
@@ -66,8 +69,14 @@ def joint_metrics() -> pd.DataFrame:
 
 def joint_notes() -> list[str]:
     """Which models are left out of the joint tables, and why."""
-    titles = dataset_titles()
-    return [note for name, runs in joint_runs().items() for note in notes(runs, titles[name])]
+    titles, run = dataset_titles(), load_run()
+    told = [note for name, runs in joint_runs().items() for note in notes(runs, titles[name])]
+    for name in run.shown:
+        expected = [one for one in expected_runs(load_run_for(name), name) if one.model in run.compared]
+        missing = _unfinished(expected).values()
+        if missing:
+            told.append(f"{titles[name]}: without {', '.join(missing)}, whose runs there are not finished.")
+    return told
 
 
 def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
