@@ -511,8 +511,7 @@ def load_model(name: str, dataset: str | None = None) -> ModelChoice:
         where = f"params/ablations.yaml, {name} (on {where})"
     training = read_for_dataset(paths.root() / "params" / "train.yaml", dataset)
     training = merge(training, values.pop("training", {}))
-    for block in ("search", "authors"):
-        values.pop(block, None)
+    values.pop("search", None)
     kind = values.pop("kind", base)
     title = ablations[name].title if name in ablations else values.pop("title", name)
     values.pop("title", None)
@@ -544,24 +543,20 @@ def load_search(name: str) -> dict[str, Space]:
 
 
 def load_authors(name: str) -> dict[str, Any]:
-    """Read the block `authors` of a model's file: what its paper or published code has where our default differs.
+    """What a model's paper or published code has where our default differs: `authors` in the spaces of `search`.
 
     Returns:
-        Settings by dotted key; empty where nothing differs that `search` covers.
+        Settings by dotted key; empty where nothing that is searched differs.
 
     Raises:
-        ParamsError: A key is not in `search`, or its value lies outside the space there.
+        ParamsError: As `load_search`; or such a value lies outside its space.
     """
     spaces = load_search(name)
-    where = f"params/models/{name}.yaml, authors"
-    values = read_yaml(paths.root() / "params" / "models" / f"{name}.yaml").get("authors", {})
-    if not isinstance(values, dict):
-        raise ParamsError(f"{where}: expected a mapping of settings to values.")
+    blocks = read_yaml(paths.root() / "params" / "models" / f"{name}.yaml").get("search", {})
+    values = {key: block["authors"] for key, block in blocks.items() if "authors" in block}
     for key, value in values.items():
-        if key not in spaces:
-            raise ParamsError(f"{where}, {key}: not in `search`. {nearest(str(key), spaces)}")
         if value not in spaces[key]:
-            raise ParamsError(f"{where}, {key}: {value!r} lies outside the space in `search`.")
+            raise ParamsError(f"params/models/{name}.yaml, search, {key}: authors, {value!r}, lies outside the space.")
     return values
 
 
@@ -592,6 +587,7 @@ def _space(key: str, block: Any, values: Mapping[str, Any], where: str) -> Space
     if not isinstance(block, dict) or not {"low", "choices"} & set(block):
         raise ParamsError(f"{where}: expected {{low, high}}, {{low, high, log}} or {{choices}}, found {block!r}.")
     value = values[key]
+    block = {end: given for end, given in block.items() if end != "authors"}  # see `load_authors`
     if "choices" in block:
         choices = parse(ChoiceSpace, block, where)
         if value not in choices.choices:
