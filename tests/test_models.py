@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs, train_on
+from planted import planted_dataset, planted_inputs, train_on
 from scipy import sparse
 
-from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings, load_ablations, load_model
+from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings
 from motorec.data import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation import evaluate
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
-from motorec.models.fusion import HybridFusion, SumFusion
 from motorec.models.itemknn import ItemKNN, nearest_only
 from motorec.models.losses import bpr_loss, info_nce, squared_norm
-from motorec.models.motorec import MoToRec
 from motorec.models.popularity import Popularity
 
 EVALUATION = EvaluationSettings(cutoffs=(5,), cold_below=10)
@@ -129,109 +127,6 @@ class TestCold:
             made = fitted(fixed, version, planted_inputs(version), project / "scratch")
             scores.append(made.score(np.arange(version.n_users)))
         assert torch.equal(*scores)
-
-    def test_degree_and_graph_of_a_cold_item_come_from_training_only(self) -> None:
-        dataset = planted_dataset()
-        inputs = planted_inputs(dataset)
-        new = np.flatnonzero(inputs.degrees == 0)
-        assert len(new) == 4
-        assert np.isin(new, dataset.interactions.query("split == 'test'")["item"]).all()
-        made = build(motorec(), inputs)
-        assert isinstance(made, MoToRec)
-        assert (made.graph.to_items.matrix.to_dense()[new] == 0).all()
-        assert (made.rarity.numpy()[new] == made.rarity.numpy().max()).all()
-
-
-class TestMoToRec:
-    def test_every_ablation_of_params_builds_and_trains_a_step(self, project: Path) -> None:
-        dataset = planted_dataset()
-        inputs = planted_inputs(dataset)
-        for name in load_ablations():
-            resolved = load_model(name, "planted")
-            small = resolved.settings | {
-                "dim": 16,
-                "tokenizer": TINY_TOKENIZER | {"epochs": 2} | resolved.settings["tokenizer"],
-            }
-            made = build(resolved.model_copy(update={"settings": small}), inputs)
-            assert isinstance(made, MoToRec)
-            terms = made.losses(torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 3]))
-            assert ("infonce" in terms) == (name != "motorec-no-contrastive")
-            assert isinstance(made.fusion, SumFusion) == (name == "motorec-no-hybrid")
-            torch.stack(list(terms.values())).sum().backward()
-            encoder = made.channels[0].tokenizer.encoder[0]
-            assert encoder.weight.grad.abs().sum() > 0
-
-    @pytest.mark.parametrize("modalities", [("text",), ("image",), ("audio", "image", "text")])
-    def test_any_number_of_modalities(self, modalities: tuple[str, ...], project: Path) -> None:
-        dataset = planted_dataset()
-        made = build(motorec(), planted_inputs(dataset, modalities))
-        assert isinstance(made, MoToRec)
-        made.freeze()
-        assert made.score(np.array([0, 5])).shape == (2, dataset.n_items)
-
-    def test_no_modality_is_an_error(self, project: Path) -> None:
-        with pytest.raises(DataError, match="neither texts nor pictures"):
-            build(motorec(), planted_inputs(planted_dataset(), ()))
-
-    def test_latent_must_equal_dim(self, project: Path) -> None:
-        with pytest.raises(ParamsError, match="latent is 8, but the model's dim is 16"):
-            build(motorec(tokenizer={"latent": 8}), planted_inputs(planted_dataset()))
-
-    def test_an_item_without_a_picture_lives_on_its_text(self, project: Path) -> None:
-        dataset = planted_dataset()
-        features = planted_features(dataset)
-        image = features["image"]
-        present = image.present.copy()
-        present[:10] = False
-        matrix = image.matrix.copy()
-        matrix[:10] = 0
-        features["image"] = dataclasses.replace(image, matrix=matrix, present=present)
-        made = build(motorec(), dataclasses.replace(planted_inputs(dataset), features=features))
-        assert isinstance(made, MoToRec)
-        items, _ = made.channels[0]()
-        assert (items[:10] == 0).all()
-        assert (items[10:].abs().sum(1) > 0).all()
-        made.freeze()
-        assert torch.isfinite(made.score(np.arange(4))).all()
-
-    def test_tokenizer_loss_counts_only_the_batchs_items_by_rarity(self, project: Path) -> None:
-        made = build(motorec(), planted_inputs(planted_dataset()))
-        assert isinstance(made, MoToRec)
-        channel = made.channels[0]
-        _, result = channel()
-        rows = torch.tensor([3, 7])
-        by_hand = (made.rarity[rows] * (result.per_item[rows] + result.sparsity)).mean()
-        torch.testing.assert_close(channel.loss(result, rows, made.rarity), by_hand)
-
-
-class TestFusion:
-    def fusion(self, alpha: float) -> HybridFusion:
-        return HybridFusion(4, 2, alpha, torch.Generator().manual_seed(0))
-
-    def test_attention_skips_a_missing_modality(self) -> None:
-        content = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))
-        present = torch.tensor([[True, False, False], [True, True, False]])
-        weights = self.fusion(0.5).attention(content, present)
-        torch.testing.assert_close(weights.sum(0), torch.ones(3))
-        assert weights[:, 1].tolist() == [0.0, 1.0]
-
-    def test_equation_by_hand(self) -> None:
-        made = self.fusion(0.3)
-        generator = torch.Generator().manual_seed(1)
-        collaborative, content = torch.randn(5, 4, generator=generator), torch.randn(2, 5, 4, generator=generator)
-        everything = torch.ones(2, 5, dtype=torch.bool)
-        weights = made.attention(content, everything)
-        mixed = 0.3 * made.project(torch.cat([content[0], content[1]], 1)) + 0.7 * (
-            weights[0, :, None] * content[0] + weights[1, :, None] * content[1]
-        )
-        gate = torch.sigmoid(made.gate(torch.cat([mixed, collaborative], 1)))
-        torch.testing.assert_close(made(collaborative, content, everything), mixed + gate * collaborative)
-
-    def test_sum_is_a_mean_over_what_is_there(self) -> None:
-        content = torch.tensor([[[2.0]], [[0.0]]])
-        one = SumFusion()(torch.tensor([[10.0]]), content, torch.tensor([[True], [False]]))
-        two = SumFusion()(torch.tensor([[10.0]]), content, torch.tensor([[True], [True]]))
-        assert (one.item(), two.item()) == (12.0, 11.0)
 
 
 def test_the_oracle_is_the_truth_and_needs_one() -> None:

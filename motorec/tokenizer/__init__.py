@@ -1,6 +1,6 @@
 """The tokenizer: features of an item as a short tuple of discrete codes, and back."""
 
-from motorec.tokenizer.pretrain import load_tokenizer, new_tokenizer, pretrain, save_tokenizers
+from motorec.tokenizer.pretrain import load_tokenizers, new_tokenizers, pretrain, save_tokenizers
 from motorec.tokenizer.quantizer import Quantized, ResidualQuantizer
 from motorec.tokenizer.rqvae import RQVAE, Tokenized, TokenizerSettings
 
@@ -10,8 +10,8 @@ __all__ = [
     "ResidualQuantizer",
     "Tokenized",
     "TokenizerSettings",
-    "load_tokenizer",
-    "new_tokenizer",
+    "load_tokenizers",
+    "new_tokenizers",
     "pretrain",
     "save_tokenizers",
 ]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from motorec.tokenizer.rqvae import RQVAE
 
@@ -53,20 +57,49 @@ def kept_neighbours(
 def health(tokenizer: RQVAE, features: Float[np.ndarray, "n features"]) -> dict[str, float]:
     """Figures of one modality's tokenizer on the items that have it.
 
+    Levels k are counted from 1. `used/k` (share of the codes in use) and `perplexity/k` are of level k alone. The
+    others tell how far the first k levels come together: `collisions/k` of their code tuples; `explained/k`, the share
+    of the inputs' variance that the decoder explains from the sum of their codes; `kept_neighbours/k`, of that sum.
+
     Returns:
-        `used/<level>` (share of the codes in use) and `perplexity/<level>`, levels counted from 1; `collisions`;
-        `explained`, the share of the inputs' variance that the reconstruction explains; `kept_neighbours`.
+        All these by name, and `collisions`, `explained` and `kept_neighbours` of all levels, which are what the last
+        level has. The continuous ablation has only `explained` and `kept_neighbours`. Inputs that do not vary have no
+        variance to explain: NaN.
     """
     inputs = tokenizer.prepare(features)
-    result = tokenizer(inputs)
-    rebuilt = tokenizer.decoder(result.latent)
-    explained = 1 - float((inputs - rebuilt).square().sum() / (inputs - inputs.mean(0)).square().sum().clamp_min(1e-12))
-    figures = {"explained": explained, "kept_neighbours": kept_neighbours(features, result.latent.numpy())}
-    if result.codes is not None:
-        codes = tokenizer.codes(inputs).numpy()
-        shares = usage(codes, tokenizer.settings.codebook_size)
-        for level, (used, effective) in enumerate(zip((shares > 0).mean(1), perplexity(shares), strict=True), start=1):
-            figures[f"used/{level}"] = float(used)
-            figures[f"perplexity/{level}"] = float(effective)
-        figures["collisions"] = collisions(codes)
-    return figures
+    if tokenizer.quantizer is None:
+        latent = tokenizer.encoder(inputs)
+        return {
+            "explained": _explained(tokenizer, inputs, latent),
+            "kept_neighbours": kept_neighbours(features, latent.numpy()),
+        }
+    codes = tokenizer.codes(tokenizer.prepare(features, torch.float64))
+    shares = usage(codes.numpy(), tokenizer.settings.codebook_size)
+    figures = {}
+    for level, (share, effective) in enumerate(zip(shares, perplexity(shares), strict=True), start=1):
+        first = codes[:, :level]
+        latent = tokenizer.quantizer.look_up(first)
+        figures[f"used/{level}"] = float((share > 0).mean())
+        figures[f"perplexity/{level}"] = float(effective)
+        figures[f"collisions/{level}"] = collisions(first.numpy())
+        figures[f"explained/{level}"] = _explained(tokenizer, inputs, latent)
+        figures[f"kept_neighbours/{level}"] = kept_neighbours(features, latent.numpy())
+    return figures | {name: figures[f"{name}/{level}"] for name in ("collisions", "explained", "kept_neighbours")}
+
+
+def _explained(tokenizer: RQVAE, inputs: Float[Tensor, "n inputs"], latent: Float[Tensor, "n d"]) -> float:
+    """Share of the inputs' variance that the decoder explains from the latents."""
+    error = float((inputs - tokenizer.decoder(latent)).square().sum())
+    variance = float((inputs - inputs.mean(0)).square().sum())
+    return 1 - error / variance if variance > 0 else float("nan")
+
+
+def by_level(figures: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """Health of several modalities as a table: a row per modality and level, a column per measure."""
+    rows: dict[tuple[str, int], dict[str, float]] = {}
+    for modality, values in figures.items():
+        for name, value in values.items():
+            measure, slash, level = name.partition("/")
+            if slash:
+                rows.setdefault((modality, int(level)), {})[measure] = value
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["modality", "level"])

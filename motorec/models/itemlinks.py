@@ -1,0 +1,95 @@
+"""Frozen graphs that link items to similar ones, made of what MoToRec knows of them.
+
+These are an addition to the paper, whose only graph is that of users and items. FREEDOM (arXiv 2211.06924) introduced
+the one from raw features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from scipy import sparse
+
+from motorec.features import Features
+from motorec.graph import row_normalise
+from motorec.itemgraph import content_graph
+from motorec.models.itemknn import nearest_only
+from motorec.tokenizer import RQVAE
+
+
+def item_links(
+    made_of: Literal["features", "latent", "codes"],
+    features: Mapping[str, Features],
+    tokenizers: Mapping[str, RQVAE],
+    neighbours: int,
+) -> sparse.csr_matrix:
+    """Each item's neighbours; all modalities weigh the same.
+
+    Args:
+        made_of: `features`: nearest by the raw features' cosine, in each modality. `latent`: the same of the
+            tokenizers' :math:`z_q`. `codes`: those with the most codes in common, over all modalities and levels.
+        features: By modality.
+        tokenizers: By modality, pretrained; not needed for `features`.
+        neighbours: How many an item has: in each modality (`features`, `latent`), or in all (`codes`).
+
+    Returns:
+        (items, items); each row adds up to 1, or to 0 for an item without any neighbour.
+    """
+    if made_of == "codes":
+        return row_normalise(shared_codes([_codes(tokenizers[name], features[name]) for name in features], neighbours))
+    if made_of == "latent":
+        features = {name: _latent(tokenizers[name], feature) for name, feature in features.items()}
+    return content_graph(features, neighbours, {})
+
+
+def shared_codes(codes: Sequence[Int[np.ndarray, "items _"]], neighbours: int) -> sparse.csr_matrix:
+    r"""Items linked by the codes that they have in common.
+
+    The weight of a link is the number of shared codes. Whole numbers tie often, so among equals the nearer one is the
+    one that shares the rarer codes (the larger sum of 1 / usage); where this ties, too, that of the smaller index.
+
+    Args:
+        codes: A matrix a modality, a column a level; -1 where an item lacks the modality.
+        neighbours: How many links an item keeps at most.
+
+    Returns:
+        (items, items), nothing on the diagonal, not symmetric.
+    """
+    columns = [level for modality in codes for level in modality.T]
+    blocks = []
+    for level in columns:
+        here = np.flatnonzero(level >= 0)
+        shape = (len(level), int(level.max(initial=-1)) + 1)
+        blocks.append(sparse.csr_matrix((np.ones(len(here)), (here, level[here])), shape=shape))
+    incidence = sparse.hstack(blocks).tocsr()
+    usage = np.asarray(incidence.sum(0)).ravel()
+    # A shared code is used twice at least, so that all the bonuses together stay below half a shared code.
+    bonus = 1 + 1 / (len(columns) * np.maximum(usage, 1))
+    closeness = sparse.csr_matrix(incidence @ sparse.diags(bonus) @ incidence.T)
+    closeness.setdiag(0)
+    closeness.eliminate_zeros()
+    nearest = nearest_only(closeness, neighbours)
+    nearest.data = np.floor(nearest.data).astype(np.float32)
+    return nearest
+
+
+@torch.no_grad()
+def _latent(tokenizer: RQVAE, features: Features) -> Features:
+    """The same modality with :math:`z_q` for features."""
+    latent = tokenizer(tokenizer.prepare(features.matrix[features.present])).latent.numpy()
+    matrix = np.zeros((len(features.present), latent.shape[1]), dtype=np.float32)
+    matrix[features.present] = latent
+    return replace(features, matrix=matrix)
+
+
+def _codes(tokenizer: RQVAE, features: Features) -> Int[np.ndarray, "items levels"]:
+    """Code tuples of all items, -1 where they lack the modality."""
+    found = tokenizer.codes(tokenizer.prepare(features.matrix[features.present])).numpy()
+    codes = np.full((len(features.present), found.shape[1]), -1, dtype=np.int64)
+    codes[features.present] = found
+    return codes
