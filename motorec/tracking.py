@@ -8,6 +8,7 @@ A run is a data set D, a model M and a seed S. MLflow is told what stands in
     data/runs/D/M/S/*.png                       figures
     data/notebooks/04_train-D-M-S.ipynb         the executed notebook
     data/timings/D/M/S.json                     seconds, memory, sizes
+    data/tokens/D/S/health.json                 health of the tokenizers that the run started from
 
 and only the first must exist. A stage that DVC takes from its cache runs nothing, so nothing is logged while a model
 trains: `log_run` reads the files of a finished run, and `replay` (`make mlflow`) logs whatever runs the store lacks.
@@ -22,8 +23,8 @@ Tuning has an experiment of its own per data set: a parent run per study, with a
 
 Names in MLflow are the names in the files, with three rules: `recall@20` is called `recall_at_20`, since MLflow allows
 no `@` (`metric_name`, `file_key`); what is logged by epoch begins with `epoch/`, so that the validation curve and the
-final validation metric stay apart; what a run cost begins with `cost/`. A parent has means under the names of its
-children and standard deviations under `sd/`.
+final validation metric stay apart; what a run cost begins with `cost/`, the health of its tokenizers with `tokens/`. A
+parent has means under the names of its children and standard deviations under `sd/`.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class RunFiles:
         history: Column `epoch` and a column per loss or validation metric; empty for models that are not trained.
         settings: What `settings.json` holds, empty where the file is missing.
         timings: Seconds, memory and sizes, empty where the file is missing.
+        tokens: Health of the pretrained tokenizers, as `<modality>/<measure>/<level>`; empty where the run started from
+            none, or, as an ablation of theirs, made its own.
         figures: Pictures.
         notebook: The executed notebook, if it is there.
         fingerprint: Hash of the names and the bytes of all these files.
@@ -114,6 +117,7 @@ class RunFiles:
     history: pd.DataFrame
     settings: dict[str, Any]
     timings: dict[str, Any]
+    tokens: dict[str, float]
     figures: list[Path]
     notebook: Path | None
     fingerprint: str
@@ -147,6 +151,8 @@ class RunFiles:
         figures = sorted(data.glob("*.png"))
         values = _read_json(metrics)
         left_out = str(values.pop("left_out", ""))
+        about = _read_json(settings) if settings.is_file() else {}
+        health = _health_file(dataset, seed, about)
         return cls(
             dataset=dataset,
             model=model,
@@ -154,11 +160,14 @@ class RunFiles:
             metrics=_read_metrics(metrics, values),
             left_out=left_out,
             history=_read_history(history),
-            settings=_read_json(settings) if settings.is_file() else {},
+            settings=about,
             timings=_read_json(timings) if timings.is_file() else {},
+            tokens=_read_health(health) if health else {},
             figures=figures,
             notebook=notebook if notebook.is_file() else None,
-            fingerprint=_fingerprint([metrics, history, settings, timings, notebook, *figures]),
+            fingerprint=_fingerprint(
+                [metrics, history, settings, timings, notebook, *figures, *([health] if health else [])]
+            ),
         )
 
     def params(self) -> dict[str, str]:
@@ -182,9 +191,10 @@ class RunFiles:
         }
 
     def finals(self) -> dict[str, float]:
-        """Final metrics and costs, by their names in MLflow."""
+        """Final metrics, costs and the tokenizers' health, by their names in MLflow."""
         costs = {f"cost/{key}": float(value) for key, value in self.timings.items() if isinstance(value, int | float)}
-        return {metric_name(key): value for key, value in (self.metrics | costs).items()}
+        tokens = {f"tokens/{key}": value for key, value in self.tokens.items()}
+        return {metric_name(key): value for key, value in (self.metrics | costs | tokens).items()}
 
     def curves(self) -> dict[str, dict[int, float]]:
         """Values by epoch, by their names in MLflow."""
@@ -218,6 +228,24 @@ def _read_metrics(path: Path, values: Mapping[str, Any]) -> dict[str, float]:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise DataError(f"{paths.shown(path)}: {key!r} is {value!r}, expected a number or null.")
     return {key: float(value) for key, value in values.items() if value is not None}
+
+
+def _health_file(dataset: str, seed: int, settings: Mapping[str, Any]) -> Path | None:
+    """The health of the tokenizers that a run started from; None if it started from none, or from its own."""
+    folder = paths.tokens(dataset, seed)
+    health, wanted = folder / "health.json", settings.get("tokenizer")
+    if wanted is None or not health.is_file():
+        return None
+    for modality in _read_json(health):
+        made = _read_json(folder / f"{modality}.json")
+        if any(made.get(key) != value for key, value in wanted.items()):
+            return None
+    return health
+
+
+def _read_health(path: Path) -> dict[str, float]:
+    flat = {f"{modality}/{key}": value for modality, found in _read_json(path).items() for key, value in found.items()}
+    return _read_metrics(path, flat)
 
 
 def _read_history(path: Path) -> pd.DataFrame:

@@ -171,6 +171,32 @@ def test_run_carries_its_settings_tags_times_and_artifacts() -> None:
     assert "A finding of 42" in page
 
 
+def test_a_run_tells_the_health_of_the_tokenizers_that_it_started_from() -> None:
+    write_run("motorec", 1, 0.3)
+    write_run("motorec-no-ara", 1, 0.3)
+    stage = {"gamma": 0.05, "codes": [512, 512], "rarity": "amplify", "later": "has a default"}
+    for model, changes in (("motorec", {}), ("motorec-no-ara", {"rarity": "off"})):
+        file = paths.run_data("garments", model, 1) / "settings.json"
+        tokenizer = {"gamma": 0.05, "codes": [512, 512], "rarity": "amplify"} | changes
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer": tokenizer}))
+    folder = paths.tokens("garments", 1)
+    health = {"text": {"used/1": 0.75, "collisions": None}, "image": {"perplexity/2": 31.5}}
+    paths.write_whole(folder / "health.json", json.dumps(health))
+    for modality in health:
+        paths.write_whole(folder / f"{modality}.json", json.dumps(stage))
+    run_id = tracking.log_run("garments", "motorec", 1)
+    logged = client().get_run(run_id).data.metrics
+    assert {name: value for name, value in logged.items() if name.startswith("tokens/")} == {
+        "tokens/text/used/1": 0.75,
+        "tokens/image/perplexity/2": 31.5,
+    }
+    own = client().get_run(tracking.log_run("garments", "motorec-no-ara", 1)).data.metrics
+    assert not [name for name in own if name.startswith("tokens/")]
+    health["text"]["used/1"] = 0.5
+    paths.write_whole(folder / "health.json", json.dumps(health))
+    assert client().get_run(tracking.log_run("garments", "motorec", 1)).data.metrics["tokens/text/used/1"] == 0.5
+
+
 def test_logging_twice_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "of-another-run")
     write_run("bpr", 1, 0.3)
