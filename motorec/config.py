@@ -350,18 +350,32 @@ def set_dotted(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return changed
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """YAML without Python objects, and without a key that stands twice: the first one's value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                problem = f"the key {name!r} stands twice; take one of them out"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ParamsError: The file does not exist, is not YAML, or is no mapping.
+        ParamsError: The file does not exist, is not YAML, is no mapping, or has a key twice.
     """
     where = paths.shown(path)
     if not path.is_file():
         known = [other.stem for other in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise ParamsError(f"{where}: no such file. {nearest(path.stem, known)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)
     except yaml.YAMLError as error:
         raise ParamsError(f"{where}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):

@@ -73,6 +73,12 @@ def test_unreadable_yaml(project: Path) -> None:
         config.load_model("bpr")
 
 
+def test_a_key_that_stands_twice(project: Path) -> None:
+    (project / "params" / "train.yaml").write_text("epochs: 1\npatience: 3\nepochs: 2\n")
+    with pytest.raises(ParamsError, match=r"(?s)params/train\.yaml.*'epochs' stands twice.*line 3"):
+        config.load_model("bpr")
+
+
 def test_an_ablation_changes_only_what_it_names(project: Path) -> None:
     base, ablated = config.load_model("motorec"), config.load_model("motorec-no-rqvae")
     assert ablated.kind == "motorec"
