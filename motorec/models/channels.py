@@ -10,7 +10,26 @@ from motorec.features import Features
 from motorec.tokenizer import RQVAE, Tokenized
 
 
-class ContentChannel(nn.Module):
+class _Channel(nn.Module):
+    """What both kinds know of their items: which have the modality, and where these belong among all."""
+
+    present: Tensor
+    rows: Tensor
+
+    def __init__(self, features: Features, users: nn.Parameter | None) -> None:
+        super().__init__()
+        self.users = users
+        present = torch.from_numpy(features.present)
+        self.register_buffer("present", present, persistent=False)
+        self.register_buffer("rows", present.nonzero().flatten(), persistent=False)
+
+    def _spread(self, vectors: Float[Tensor, "n d"]) -> Float[Tensor, "items d"]:
+        """Vectors of the items that have the modality, among zeros for the others."""
+        items = vectors.new_zeros(len(self.present), vectors.shape[1])
+        return items.index_copy(0, self.rows, vectors)
+
+
+class ContentChannel(_Channel):
     r"""One modality whose tokenizer learns along with the graph: :math:`x_i = s \, z_q(f_i)`.
 
     The factor s is learned; it starts where the mean norm of the items is `norm`.
@@ -20,25 +39,18 @@ class ContentChannel(nn.Module):
         users: How users start in this channel, if that is learned.
     """
 
-    present: Tensor
-    rows: Tensor
     inputs: Tensor
 
     def __init__(self, features: Features, tokenizer: RQVAE, norm: float, users: nn.Parameter | None) -> None:
-        super().__init__()
+        super().__init__(features, users)
         self.tokenizer = tokenizer
-        self.users = users
-        present = torch.from_numpy(features.present)
-        self.register_buffer("present", present, persistent=False)
-        self.register_buffer("rows", present.nonzero().flatten(), persistent=False)
         self.register_buffer("inputs", tokenizer.prepare(features.matrix[features.present]), persistent=False)
         self.scale = nn.Parameter(norm / _mean_norm(tokenizer, self.inputs))
 
     def forward(self) -> tuple[Float[Tensor, "items d"], Tokenized]:
         """What items start with, zero for those that lack the modality, and the tokenizer's result."""
         result = self.tokenizer(self.inputs)
-        items = result.latent.new_zeros(len(self.present), result.latent.shape[1])
-        return items.index_copy(0, self.rows, self.scale * result.latent), result
+        return self._spread(self.scale * result.latent), result
 
     def loss(self, result: Tokenized, items: Int[Tensor, " b"], weights: Float[Tensor, " items"]) -> Float[Tensor, ""]:
         """Rarity-weighted tokenizer loss, mean over those of the given items that have the modality."""
@@ -51,7 +63,7 @@ class ContentChannel(nn.Module):
         return (weighted * (result.per_item[chosen] + result.sparsity)).mean()
 
 
-class CodeChannel(nn.Module):
+class CodeChannel(_Channel):
     r"""One modality in the second of two stages: an item is its code tuple, a code a row of an embedding table.
 
     .. math:: x_i = \sum_{k=1}^{N_q} T^{(k)}_{c_{ik}}, \qquad T^{(k)} \text{ starts as } s \, C^{(k)}
@@ -68,17 +80,11 @@ class CodeChannel(nn.Module):
             without them.
     """
 
-    present: Tensor
-    rows: Tensor
     codes: Tensor
 
     def __init__(self, features: Features, tokenizer: RQVAE, norm: float, users: nn.Parameter | None) -> None:
-        super().__init__()
-        self.users = users
-        present = torch.from_numpy(features.present)
+        super().__init__(features, users)
         inputs = tokenizer.prepare(features.matrix[features.present])
-        self.register_buffer("present", present, persistent=False)
-        self.register_buffer("rows", present.nonzero().flatten(), persistent=False)
         self.register_buffer("codes", tokenizer.codes(inputs))
         assert tokenizer.quantizer is not None  # `codes` has seen to it
         scale = norm / _mean_norm(tokenizer, inputs)
@@ -86,9 +92,7 @@ class CodeChannel(nn.Module):
 
     def forward(self) -> Float[Tensor, "items d"]:
         """What items start with, zero for those that lack the modality."""
-        vectors = self.tables[torch.arange(len(self.tables)), self.codes].sum(1)
-        items = vectors.new_zeros(len(self.present), vectors.shape[1])
-        return items.index_copy(0, self.rows, vectors)
+        return self._spread(self.tables[torch.arange(len(self.tables)), self.codes].sum(1))
 
 
 @torch.no_grad()
