@@ -604,7 +604,7 @@ def _space(key: str, block: Any, values: Mapping[str, Any], where: str) -> Space
     block = {end: given for end, given in block.items() if end != "authors"}  # see `load_authors`
     if "choices" in block:
         choices = parse(ChoiceSpace, block, where)
-        if value not in choices.choices:
+        if value not in choices:
             raise ParamsError(f"{where}: the setting's value {value!r} is not among the choices; add it.")
         return choices
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -615,7 +615,7 @@ def _space(key: str, block: Any, values: Mapping[str, Any], where: str) -> Space
             f"{where}: the setting's value {value!r} is no whole number; write low and high with a point."
         )
     space = parse(IntSpace, block, where) if whole else parse(FloatSpace, block, where)
-    if not space.low <= value <= space.high:
+    if value not in space:
         raise ParamsError(
             f"{where}: the setting's value {value!r} lies outside {space.low:g} to {space.high:g}; widen the space."
         )
