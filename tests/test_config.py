@@ -122,4 +122,4 @@ def test_models_keep_the_order_of_the_tables(project: Path) -> None:
     change(project, "run.yaml", closed_form=["ease"], content_models=["contentknn-text"], models=["bpr"])
     run = config.load_run()
     assert run.fitted == ("ease", "contentknn-text")
-    assert run.compared == ("ease", "contentknn-text", "bpr", "motorec")
+    assert run.compared == ("ease", "contentknn-text", "bpr", "motorec", "tokenbridge")

@@ -35,6 +35,7 @@ KINDS = {
     "mgcn": "motorec.models.mgcn:MGCN",
     "lgmrec": "motorec.models.lgmrec:LGMRec",
     "motorec": "motorec.models.motorec:MoToRec",
+    "tokenbridge": "motorec.models.tokenbridge:TokenBridge",
     "oracle": "motorec.models.oracle:Oracle",
 }
 

@@ -19,6 +19,8 @@ from motorec.features import Features
 from motorec.graph import row_normalise
 from motorec.itemgraph import content_graph
 from motorec.models.itemknn import nearest_only
+from motorec.models.tokens import item_codes
+from motorec.tokengraph import incidence
 from motorec.tokenizer import RQVAE
 
 
@@ -41,7 +43,9 @@ def item_links(
         (items, items); each row adds up to 1, or to 0 for an item without any neighbour.
     """
     if made_of == "codes":
-        return row_normalise(shared_codes([_codes(tokenizers[name], features[name]) for name in features], neighbours))
+        return row_normalise(
+            shared_codes([item_codes(tokenizers[name], features[name]) for name in features], neighbours)
+        )
     if made_of == "latent":
         features = {name: _latent(tokenizers[name], feature) for name, feature in features.items()}
     return content_graph(features, neighbours, {})
@@ -60,17 +64,12 @@ def shared_codes(codes: Sequence[Int[np.ndarray, "items _"]], neighbours: int) -
     Returns:
         (items, items), nothing on the diagonal, not symmetric.
     """
-    columns = [level for modality in codes for level in modality.T]
-    blocks = []
-    for level in columns:
-        here = np.flatnonzero(level >= 0)
-        shape = (len(level), int(level.max(initial=-1)) + 1)
-        blocks.append(sparse.csr_matrix((np.ones(len(here)), (here, level[here])), shape=shape))
-    incidence = sparse.hstack(blocks).tocsr()
-    usage = np.asarray(incidence.sum(0)).ravel()
+    together = np.concatenate(codes, axis=1)
+    borne = incidence(together).astype(np.float64)
+    usage = np.asarray(borne.sum(0)).ravel()
     # A shared code is used twice at least, so that all the bonuses together stay below half a shared code.
-    bonus = 1 + 1 / (len(columns) * np.maximum(usage, 1))
-    closeness = sparse.csr_matrix(incidence @ sparse.diags(bonus) @ incidence.T)
+    bonus = 1 + 1 / (together.shape[1] * np.maximum(usage, 1))
+    closeness = sparse.csr_matrix(borne @ sparse.diags(bonus) @ borne.T)
     closeness.setdiag(0)
     closeness.eliminate_zeros()
     nearest = nearest_only(closeness, neighbours)
@@ -85,11 +84,3 @@ def _latent(tokenizer: RQVAE, features: Features) -> Features:
     matrix = np.zeros((len(features.present), latent.shape[1]), dtype=np.float32)
     matrix[features.present] = latent
     return replace(features, matrix=matrix)
-
-
-def _codes(tokenizer: RQVAE, features: Features) -> Int[np.ndarray, "items levels"]:
-    """Code tuples of all items, -1 where they lack the modality."""
-    found = tokenizer.codes(tokenizer.prepare(features.matrix[features.present])).numpy()
-    codes = np.full((len(features.present), found.shape[1]), -1, dtype=np.int64)
-    codes[features.present] = found
-    return codes

@@ -68,8 +68,9 @@ from motorec.models.fusion import FUSIONS, Channels, CollaborativeOnly, Fusion
 from motorec.models.itemlinks import item_links
 from motorec.models.losses import bpr_loss, info_nce, squared_norm
 from motorec.models.softmax import sampled_softmax_loss, softmax_loss
+from motorec.models.tokens import pretrained_tokenizers
 from motorec.rarity import rarity_weights
-from motorec.tokenizer import RQVAE, Tokenized, TokenizerSettings, load_tokenizers, new_tokenizers, pretrain
+from motorec.tokenizer import RQVAE, Tokenized, TokenizerSettings
 
 
 class MoToRec(EmbeddingRecommender):
@@ -114,7 +115,7 @@ class MoToRec(EmbeddingRecommender):
         inputs.content("MoToRec")
         self.settings = settings
         token_settings = _token_settings(settings, inputs.dataset)
-        tokenizers = _pretrained(token_settings, inputs) if _needs_tokenizers(settings) else {}
+        tokenizers = pretrained_tokenizers(token_settings, inputs) if _needs_tokenizers(settings) else {}
         generator = inputs.generator("motorec", "weights")
         n_users, n_items = inputs.train.shape
         weights = rarity_weights(inputs.degrees, inputs.cold_below, token_settings.rarity)
@@ -323,12 +324,3 @@ def _token_settings(settings: MoToRec.Settings, dataset: str) -> TokenizerSettin
                 f"with quantize: false has none. Set tokenizer.quantize to true, or choose another {key}."
             )
     return found
-
-
-def _pretrained(settings: TokenizerSettings, inputs: Inputs) -> dict[str, RQVAE]:
-    """The tokenizers that stage 03 pretrained, or, for an ablation with other settings, ones pretrained here."""
-    tokenizers = new_tokenizers(settings, inputs.features, inputs.seed, inputs.dataset)
-    if inputs.tokens is None or not load_tokenizers(inputs.tokens, tokenizers):
-        weights = rarity_weights(inputs.degrees, inputs.cold_below, settings.rarity)
-        pretrain(tokenizers, inputs.features, weights, inputs.seed, inputs.dataset)
-    return tokenizers

@@ -23,6 +23,7 @@ def softmax_loss(
     rows: Int[Tensor, " b"],
     columns: Int[Tensor, " b"],
     temperature: float,
+    prior: Float[Tensor, " m"] | None = None,
 ) -> Float[Tensor, ""]:
     """Full softmax: `items` are all items, those that nobody has among them.
 
@@ -34,10 +35,14 @@ def softmax_loss(
         rows: Each pair's user, as a row of `users`.
         columns: Each pair's liked item, as a row of `items`.
         temperature: T.
+        prior: Added to every user's scores of the items, after they were divided by T.
     """
     users = users / temperature
     own = (users[rows] * items[columns]).sum(1)
-    return ((users @ items.T).logsumexp(1)[rows] - own).mean()
+    scores = users @ items.T
+    if prior is not None:
+        own, scores = own + prior[columns], scores + prior
+    return (scores.logsumexp(1)[rows] - own).mean()
 
 
 def sampled_softmax_loss(
