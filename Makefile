@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro compare tune tuned test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro compare ablations tune tuned test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make ui      compare the runs in the MLflow UI"
 	@echo "make lint    format, lint and types"
 	@echo "make compare run every model on one data set, by default your copy of the H&M data (see README.md)"
+	@echo "make ablations run the token models with one part changed at a time, on one data set"
 	@echo "make tune    tune every model on the validation split of one data set; make tuned writes the best into params/"
 	@echo "make mlflow  tell MLflow about runs whose files it has not seen"
 
@@ -41,6 +42,11 @@ compare: setup
 	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary
+
+# Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
+ablations: setup
+	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) --jobs $(JOBS) --keep-going ablate track
+	@$(BIN)/python -m motorec.reporting.ablations $(DATASET)
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=

@@ -185,6 +185,7 @@ class ReportSettings(Settings):
     """`params/report.yaml`: what the tables and figures stress."""
 
     reference: Name = "motorec"  # the model that others are tested against
+    ours: Name = "tokenbridge"  # our own, which they are tested against as well where it is run
     main: tuple[Name, ...] = ("popularity", "itemknn", "lightgcn", "motorec")  # those in figures with a line a model
     # The metrics that are tested, drawn and shown first; the first one leads.
     headline: Annotated[tuple[str, ...], Field(min_length=1)] = ("recall@20", "ndcg@20")

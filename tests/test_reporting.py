@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from motorec import paths
-from motorec.config import EvaluationSettings, load_run, load_run_for
+from motorec.config import EvaluationSettings, load_profile, load_run, load_run_for
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation.evaluate import bucket_names
-from motorec.reporting import efficiency, summary, tables
+from motorec.reporting import ablations, efficiency, summary, tables
 from motorec.reporting.report import report
 from motorec.reporting.runs import expected_runs, load_metrics
 
@@ -116,6 +116,7 @@ def test_expected_runs_follow_the_settings():
         closed_form=["popularity"],
         content_models=["contentknn-text"],
         models=["bpr"],
+        token_models=["motorec"],
         ablations=["motorec-no-ara"],
     )
     runs = [(run.model, run.seed, run.role) for run in expected_runs(load_run(), "garments")]
@@ -207,7 +208,7 @@ def test_every_latex_table_is_well_formed(made: Path):
         report("garments").write_table(name)
     summary.main()
     files = sorted((made / "results" / "tables").rglob("*.tex"))
-    assert len(files) == 9
+    assert len(files) == 10
     for file in files:
         lines = [line for line in file.read_text().splitlines() if not line.startswith("%")]
         width = len(lines[0].removeprefix(r"\begin{tabular}{").removesuffix("}"))
@@ -254,10 +255,43 @@ def test_a_stray_run_is_ignored():
 @pytest.mark.usefixtures("made")
 def test_significance_and_ablations_are_families_of_their_own():
     models = report("garments").table("significance")
-    assert set(models["model"]) == {"popularity", "itemknn", "ease-features", "lightgcn", "freedom"}
-    ablations = report("garments").table("ablation_significance")
-    assert set(ablations["model"]) == set(load_run().ablations)
+    assert set(models["model"]) == {"popularity", "itemknn", "ease-features", "lightgcn", "freedom", "tokenbridge"}
+    ours = report("garments").table("significance-ours")
+    assert set(ours["model"]) == {*models["model"], "motorec"} - {"tokenbridge"}
+    assert "difference to `tokenbridge`" in report("garments").markdown("significance-ours")
+    one = models.set_index(["model", "group", "metric"])["difference"]["tokenbridge"]
+    other = ours.set_index(["model", "group", "metric"])["difference"]["motorec"]
+    pd.testing.assert_series_equal(one, -other)
+    variants = report("garments").table("ablation_significance")
+    assert set(variants["model"]) == set(load_run().ablations)
     assert models.query("model == 'popularity'")["significant"].all()
+
+
+def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Path):
+    change("profiles/ablations.yaml", seeds=[1, 2], ablation_seeds=[1, 2])
+    run = load_profile("ablations", "garments")
+    names = [path.relative_to(made).as_posix() for path in ablations.write("garments")]  # motorec's six are there
+    folder = "results/ablations/garments"
+    assert names == [f"{folder}/motorec.md", f"{folder}/motorec-significance.md", f"{folder}/motorec.png"]
+    text = (made / names[0]).read_text()
+    assert "Not run yet: fusion by concatenation." in text
+    assert "TokenBridge" not in text
+    for one in expected_runs(run, "garments"):
+        if one.model in ("tokenbridge-graph", "tokenbridge-random"):
+            source = ("garments", "motorec", one.seed)
+            target = ("garments", one.model, one.seed)
+            shutil.copytree(paths.run_data(*source), paths.run_data(*target))
+            shutil.copytree(paths.run_results(*source), paths.run_results(*target))
+    assert len(ablations.write("garments")) == 6
+    table = pd.read_csv(made / folder / "tokenbridge.csv")
+    assert table["model"].tolist() == ["tokenbridge", "tokenbridge-graph", "tokenbridge-random"]
+    assert set(pd.read_csv(made / folder / "tokenbridge-significance.csv")["model"]) == set(table["model"][1:])
+
+
+@pytest.mark.usefixtures("made")
+def test_ablations_that_were_not_run_name_the_command(capsys: pytest.CaptureFixture[str]):
+    assert ablations.main(["hm"]) == 1
+    assert "make ablations DATASET=hm" in capsys.readouterr().err
 
 
 def test_a_data_set_without_ablations_or_truth_has_the_rest(made: Path):
@@ -296,7 +330,7 @@ def test_two_writings_give_the_same_bytes(made: Path):
         return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
 
     first = everything()
-    assert len([name for name in first if name.endswith(".png")]) == 7
+    assert len([name for name in first if name.endswith(".png")]) == 8
     assert not [name for name, content in first.items() if b"atplotlib" in content or str(made).encode() in content]
     assert everything() == first
 
@@ -382,7 +416,8 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     assert results.markdown("overall").endswith(f"{note}\n")
     after = results.table("overall").set_index("model")
     pd.testing.assert_frame_equal(after, before.drop(index="freedom"))
-    assert set(results.table("significance")["model"]) == {"popularity", "itemknn", "ease-features", "lightgcn"}
+    tested = {"popularity", "itemknn", "ease-features", "lightgcn", "tokenbridge"}
+    assert set(results.table("significance")["model"]) == tested
 
     summary.main()
     joint = "Left out on Garments (planted): FREEDOM: FREEDOM needs image features, and garments has text."
@@ -397,7 +432,7 @@ def test_without_the_reference_there_are_no_tests_against_it(made: Path):
         if run.role == "ablation":
             leave_out(run.model)
     results = report("garments")
-    assert results.table_names == ["overall", "cold", "warm"]
+    assert results.table_names == ["overall", "cold", "warm", "significance-ours"]
     assert all(path.is_file() for path in results.write())
 
 
@@ -423,7 +458,7 @@ def test_cost_stands_beside_accuracy(made: Path):
     target = efficiency.write("garments")
     assert target == made / "results/efficiency/garments.md"
     table = pd.read_csv(target.with_suffix(".csv")).set_index("model")
-    assert table.index.tolist() == ["popularity", "itemknn", "ease-features", "lightgcn", "motorec"]
+    assert table.index.tolist() == ["popularity", "itemknn", "ease-features", "lightgcn", "motorec", "tokenbridge"]
     assert table.loc["motorec", ["seconds_per_epoch", "seconds_per_epoch_ratio", "epochs"]].tolist() == [12.0, 3.0, 20]
     assert table.loc["lightgcn", "seconds_train"] == 40.0  # epochs times pace: a run that went on knows its last part
     assert table.loc["itemknn", "seconds_evaluate_ratio"] == 0.5
@@ -435,7 +470,7 @@ def test_cost_stands_beside_accuracy(made: Path):
     assert "| 1,234,567 |" in text
     assert "| 12.00 (3×) |" in text
     assert "Left out: FREEDOM" in text
-    assert "No times here, since DVC's cache had the runs: Popularity, EASE with features." in text
+    assert "No times here, since DVC's cache had the runs: Popularity, EASE with features, TokenBridge (ours)." in text
     latex = target.with_suffix(".tex").read_text()
     assert r"12.00 (3$\times$)" in latex
     assert r"\par\footnotesize Left out: FREEDOM" in latex
@@ -463,7 +498,15 @@ def test_figures_show_the_numbers():
     )
     assert bars == sorted(metrics.groupby(["model", "group"])["value"].mean().round(6))
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels == ["Popularity", "ItemKNN", "EASE with features", "LightGCN", "FREEDOM", "MoToRec"]
+    assert labels == [
+        "Popularity",
+        "ItemKNN",
+        "EASE with features",
+        "LightGCN",
+        "FREEDOM",
+        "MoToRec",
+        "TokenBridge (ours)",
+    ]
 
 
 @pytest.mark.usefixtures("made")

@@ -12,7 +12,7 @@ A piece reads only what it shows: the ablations' pieces need no other model's ru
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +24,7 @@ from motorec.config import (
     EvaluationSettings,
     ReportSettings,
     RunSettings,
+    load_ablations,
     load_dataset,
     load_evaluation,
     load_report,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Piece = TypeVar("Piece")
+OURS = "-ours"  # ends the name of a piece that has our own model for reference
 SEEDS = "mean ± standard deviation over seeds"
 MARKS = "best bold, second underlined, the oracle not counted"
 
@@ -62,6 +64,7 @@ class Report:
         run: What is run on it: `params/run.yaml`, or the profile `compare` for an opt-in data set.
         settings: `params/report.yaml`.
         evaluation: `params/evaluate.yaml`.
+        below: What tables say below besides.
     """
 
     dataset: str
@@ -69,6 +72,12 @@ class Report:
     run: RunSettings
     settings: ReportSettings
     evaluation: EvaluationSettings
+    below: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> Report:
+        """The same with our own model for reference."""
+        return replace(self, settings=self.settings.model_copy(update={"reference": self.settings.ours}))
 
     @cached_property
     def runs(self) -> list[ExpectedRun]:
@@ -92,7 +101,10 @@ class Report:
         Raises:
             ParamsError: The data set has no ablations.
         """
-        ablations = [run for run in self.runs if run.role == "ablation"]
+        base = load_ablations()
+        ablations = [
+            run for run in self.runs if run.role == "ablation" and base[run.model].base == self.settings.reference
+        ]
         if not ablations:
             raise ParamsError(
                 f"{self.dataset!r} has no ablations: name it in `ablation_datasets` of params/run.yaml, and some in "
@@ -117,8 +129,10 @@ class Report:
         """Whether the data set has what a piece compares: the reference may be left out, like any model."""
         if name.startswith("ablation") and not self.has_ablations:
             return False
-        against = name.startswith(("ablation", "significance", "comparison"))
-        return not against or any(run.model == self.settings.reference for run in with_results(self.models))
+        if not name.startswith(("ablation", "significance", "comparison")):
+            return True
+        reference = self.settings.ours if name.endswith(OURS) else self.settings.reference
+        return any(run.model == reference for run in with_results(self.models))
 
     @property
     def has_ablations(self) -> bool:
@@ -148,17 +162,22 @@ class Report:
         cells = self._cells(name, self.table(name), tables.MARKDOWN)
         return tables.to_markdown(cells, self._caption(name), self._notes(name))
 
-    def write_table(self, name: str) -> Path:
-        """Write a table as CSV, Markdown and LaTeX, and give the Markdown file."""
+    def write_table(self, name: str, target: Path | None = None) -> Path:
+        """Write a table as CSV, Markdown and LaTeX, and give the Markdown file.
+
+        Args:
+            name: The table's name.
+            target: Where to, without a suffix; not given: with the data set's tables.
+        """
         table = self.table(name)
-        target = paths.tables() / self.dataset / name
+        target = target or paths.tables() / self.dataset / name
         return tables.write(table, partial(self._cells, name, table), self._caption(name), target, self._notes(name))
 
-    def write_figure(self, name: str) -> Path:
-        """Write a figure as PNG, and give its file."""
+    def write_figure(self, name: str, target: Path | None = None) -> Path:
+        """Write a figure as PNG, and give its file; with the data set's figures if no other file is given."""
         from motorec.reporting.figures import save
 
-        return save(self.figure(name), paths.figures() / self.dataset / f"{name}.png")
+        return save(self.figure(name), target or paths.figures() / self.dataset / f"{name}.png")
 
     def write(self) -> list[Path]:
         """Write every table and figure of the data set."""
@@ -167,7 +186,7 @@ class Report:
         ]
 
     def _cells(self, name: str, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
-        if name.endswith("significance"):
+        if name.removesuffix(OURS).endswith("significance"):
             return tables.significance_cells(table, {run.model: run.title for run in self.runs}, style)
         columns = tables.columns_shown(table, self.settings.headline)
         return tables.readable(table, columns, {self.dataset: self.title}, style)
@@ -185,10 +204,11 @@ class Report:
         )
 
     def _notes(self, name: str) -> list[str]:
-        return notes(self.variants if name.startswith("ablation") else self.models)
+        return notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
 
     def _caption(self, name: str) -> str:
-        return caption(name, self.title, self.settings, self.evaluation)
+        settings = self.ours.settings if name.endswith(OURS) else self.settings
+        return caption(name.removesuffix(OURS), self.title, settings, self.evaluation)
 
 
 def report(dataset: str) -> Report:
@@ -236,6 +256,10 @@ def _group(group: str, report: Report) -> pd.DataFrame:
     return tables.group_table(load_metrics(report.models), group, report.settings.headline)
 
 
+def _significance(report: Report) -> pd.DataFrame:
+    return report.compare([run for run in report.models if run.role == "model"])
+
+
 def _ablation(report: Report) -> pd.DataFrame:
     runs = report.variants + [run for run in report.models if run.role == "oracle"]
     return tables.ablation_table(load_metrics(runs), report.settings.reference, report.settings.headline)
@@ -245,7 +269,8 @@ TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
     "overall": partial(_group, "all"),
     "cold": partial(_group, "cold"),
     "warm": partial(_group, "warm"),
-    "significance": lambda report: report.compare([run for run in report.models if run.role == "model"]),
+    "significance": _significance,
+    f"significance{OURS}": lambda report: _significance(report.ours),
     "ablation": _ablation,
     "ablation_significance": lambda report: report.compare(report.variants),
 }
@@ -300,6 +325,7 @@ def _comparison(report: Report) -> Figure:
 FIGURES: dict[str, Callable[[Report], Figure]] = {
     "accuracy": _accuracy,
     "comparison": _comparison,
+    f"comparison{OURS}": lambda report: _comparison(report.ours),
     "degree": _degree,
     "training": _training,
     "popularity": _popularity,

@@ -1,0 +1,73 @@
+"""What each part of the token models is worth: `python -m motorec.reporting.ablations hm` writes results/ablations/hm/.
+
+The runs are those of the profile `ablations` (`make ablations`). A model and its ablations make a table, a table of
+tests and a figure of their own. What is not run yet is left out, and said to be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from motorec import paths
+from motorec.config import load_ablations, load_profile
+from motorec.errors import DataError, MotorecError
+from motorec.reporting.report import report
+from motorec.reporting.runs import expected_runs
+
+PROFILE = "ablations"
+
+
+def write(dataset: str) -> list[Path]:
+    """Write tables and figures, and give the files.
+
+    A model's ablations are shown once all their seeds are there; the others are named below the table.
+
+    Raises:
+        DataError: No model has been run with all its seeds and an ablation.
+        ParamsError: There is no such data set, or a file in params/ is wrong.
+    """
+    run, bases, written = load_profile(PROFILE, dataset), load_ablations(), []
+    missing = {one.model: one.title for one in expected_runs(run, dataset) if not one.metrics_file.is_file()}
+    for model in run.token_models:
+        mine = [name for name in run.ablations if bases[name].base == model]
+        done = tuple(name for name in mine if name not in missing)
+        if model in missing or not done:
+            continue
+        found = report(dataset)
+        found = replace(
+            found,
+            run=run.model_copy(update={"token_models": (model,), "ablations": done}),
+            settings=found.settings.model_copy(update={"reference": model}),
+            below=tuple(f"Not run yet: {missing[name]}." for name in mine if name in missing),
+        )
+        folder = paths.root() / "results" / "ablations" / dataset
+        written += [
+            found.write_table("ablation", folder / model),
+            found.write_table("ablation_significance", folder / f"{model}-significance"),
+            found.write_figure("ablation", folder / f"{model}.png"),
+        ]
+    if not written:
+        raise DataError(f"No ablations of {dataset} are run: `make ablations DATASET={dataset}` does.")
+    return written
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: the data set's name."""
+    parser = argparse.ArgumentParser(prog="python -m motorec.reporting.ablations", description=main.__doc__)
+    parser.add_argument("dataset", help="a data set whose ablations are run, or some of them")
+    words = parser.parse_args(arguments)
+    try:
+        for file in write(words.dataset):
+            print(f"Ablations: {paths.shown(file)}")
+    except MotorecError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
