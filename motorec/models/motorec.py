@@ -17,7 +17,8 @@ What the paper leaves open, and what was chosen here; every choice is a setting:
   a time would need a propagation for each; like this, a user with several pairs in a batch does without all of them,
   so the batch should be a small part of the interactions. The collaborative channel is as ever.
 * **The scale** of :math:`z_q` against the ID embeddings is explicit: each modality is divided by its mean norm after
-  pretraining and multiplied by a learned factor that starts at `content_scale`.
+  pretraining and multiplied by a learned factor. That starts at `content_scale` times the norm at which ID embeddings
+  start, :math:`0.1 \sqrt{d}`.
 * **InfoNCE** (`augmentation`): two views of a batch's users and liked items; users and items are contrasted separately,
   `contrastive_nodes` of each at the most, since the cost is quadratic. `mask`: a random share of the fused embedding's
   entries is set to zero. `noise`: SimGCL's, a random step of length `noise_norm` in the embedding's own orthant; once,

@@ -3,7 +3,10 @@ r"""The sparsely regularised RQ-VAE: one modality's features as codes and back (
 Per item :math:`i` with rarity weight :math:`w_i`,
 
 .. math:: L_i = w_i \left( \lVert f_i - D(z_q) \rVert^2 + \lVert sg(z_e) - z_q \rVert^2
-                + \beta \lVert z_e - sg(z_q) \rVert^2 + \gamma L_{sparse} \right).
+                + \beta \lVert z_e - sg(z_q) \rVert^2 + \gamma L_{sparse} \right),
+
+where every square is a mean over dimensions and those of the quantizer are means over levels, too, so that widths and
+depths do not change what the weights mean.
 
 The paper leaves open what moves the codebooks. With `learning: gradient` it is the codebook loss of VQ-VAE, the second
 term; with `learning: ema` that term is absent, and a moving average moves them (`motorec.tokenizer.ema`).

@@ -3,7 +3,8 @@ r"""The sparsity term: codes should be used at an even, low rate (paper section 
 .. math:: L_{sparse} = \sum_j KL(\mathrm{Bernoulli}(\rho) \Vert \mathrm{Bernoulli}(\hat\rho_j)),
 
 where :math:`\hat\rho_j` is the aggregate usage of code :math:`j`. The paper leaves open how the usage is made
-differentiable; here it is the mean over items of a softmax over negative distances. Such usages sum to one, so by
+differentiable; here it is the mean over items (those of a batch in pretraining, the whole catalogue in joint training)
+of a softmax over negative distances. Such usages sum to one, so by
 convexity the term is smallest at even usage whatever :math:`\rho` is: it balances the codes, and :math:`\rho` sets how
 hard. The paper leaves :math:`\rho` open as well; :math:`1/K` is the only rate that even usage meets, hence the default.
 """
