@@ -191,7 +191,9 @@ class ReportSettings(Settings):
     headline: Annotated[tuple[str, ...], Field(min_length=1)] = ("recall@20", "ndcg@20")
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05  # level of the tests; intervals cover 1 - alpha
     resamples: Count = 2000  # bootstrap draws behind an interval
-    seed: int = 0  # of the bootstrap
+    seed: int = 0  # of the bootstrap and of the maps
+    mapped: tuple[Name, ...] = ()  # models whose item embeddings are drawn
+    neighbours: Count = 10  # of an item, in the number beside the maps
 
 
 class FloatSpace(Settings):

@@ -114,6 +114,11 @@ def figures() -> Path:
     return root() / "results" / "figures"
 
 
+def joint(dataset: str) -> Path:
+    """Numbers of one data set that the joint tables are made of; in git, so that they need no data."""
+    return root() / "results" / "joint" / dataset
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Write a folder all or nothing: yields an empty scratch folder that becomes `target` if the block succeeds.

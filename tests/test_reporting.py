@@ -7,6 +7,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import latex
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +18,10 @@ from motorec.config import EvaluationSettings, load_profile, load_run, load_run_
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation.evaluate import bucket_names
-from motorec.reporting import ablations, efficiency, summary, tables
-from motorec.reporting.report import report
-from motorec.reporting.runs import expected_runs, load_metrics
+from motorec.features import Features
+from motorec.reporting import ablations, efficiency, embeddings, summary, tables
+from motorec.reporting.report import TABLES, report
+from motorec.reporting.runs import ExpectedRun, expected_runs, load_metrics
 
 ROOT = Path(__file__).parent.parent
 LEVEL = {"popularity": 0.05, "itemknn": 0.08, "freedom": 0.10, "lightgcn": 0.12, "motorec": 0.14, "oracle": 0.30}
@@ -69,6 +71,23 @@ def catalogue(dataset: str) -> None:
     interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
     items = pd.DataFrame({"item_id": [str(item) for item in range(80)], "text": "", "image": ""})
     Dataset(dataset, items, [str(user) for user in range(200)], interactions).save(paths.catalogue(dataset))
+    present = np.arange(80) > 2
+    Features("text", "planted", np.ones((80, 4), dtype=np.float32), present).save(paths.features(dataset))
+
+
+def tokenizers(dataset: str) -> None:
+    """The health of every seed's codebooks: of four codes, three are used."""
+    for seed in load_run_for(dataset).seeds:
+        folder = paths.tokens(dataset, seed)
+        levels = {f"used/{k}": 0.75 for k in (1, 2)} | {f"perplexity/{k}": 3.0 - 0.5 * k for k in (1, 2)}
+        levels |= {f"{name}/{k}": 0.1 * k for k in (1, 2) for name in ("collisions", "explained", "kept_neighbours")}
+        paths.write_whole(folder / "health.json", json.dumps({"text": levels | {"collisions": 0.2}}))
+        paths.write_whole(folder / "text.json", json.dumps({"codebook_size": 4}))
+
+
+def planted_vectors(run: ExpectedRun) -> np.ndarray:
+    """Item embeddings in place of those of trained models, which these runs are not."""
+    return np.random.default_rng([run.seed, *run.model.encode()]).normal(size=(80, 5))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +101,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for dataset in ("garments", "ml-100k"):
             fabricate(dataset)
             catalogue(dataset)
+            tokenizers(dataset)
+            report(dataset).write_joint()
     (folder / "README.md").write_text(f"# Title\n\n{summary.BEGIN}\nstale\n{summary.END}\n\nThe rest.\n")
     return folder
 
@@ -92,6 +113,7 @@ def made(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     folder = tmp_path / "project"
     shutil.copytree(template, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(embeddings, "item_vectors", planted_vectors)
     return folder
 
 
@@ -203,21 +225,157 @@ def test_latex_prints_special_characters_as_they_are():
     )
 
 
-def test_every_latex_table_is_well_formed(made: Path):
+def test_every_latex_table_would_compile(made: Path):
+    fabricate("baby")
     for name in report("garments").table_names:
         report("garments").write_table(name)
+    report("baby").write_table("paper")
+    timings("lightgcn", 1, seconds_build=1, seconds_per_epoch=2, epochs=10, seconds_evaluate=1, parameters=1234567)
+    efficiency.write("garments")
     summary.main()
-    files = sorted((made / "results" / "tables").rglob("*.tex"))
-    assert len(files) == 10
+    files = sorted((made / "results").rglob("*.tex"))
+    assert {file.stem for file in files} == {*TABLES, "garments"}
     for file in files:
-        lines = [line for line in file.read_text().splitlines() if not line.startswith("%")]
-        width = len(lines[0].removeprefix(r"\begin{tabular}{").removesuffix("}"))
-        rows = [line for line in lines if line.endswith(r"\\")]
-        assert len(rows) > 2
-        assert all(row.replace(r"\&", "").count("&") == width - 1 for row in rows), file
-        assert all(row.count("{") == row.count("}") for row in rows)
-        assert all(char.isascii() for row in rows for char in row), file
-        assert "%" not in "".join(rows).replace(r"\%", "")
+        latex.check(file.read_text(), file.name)
+
+
+def test_special_characters_in_titles_do_not_break_latex(made: Path):
+    awkward = r"100% [a_b] & {c} #1 $x^2 ~ \ | <†> ±"
+    change("data/garments.yaml", title=f"[{awkward}")
+    change("models/lightgcn.yaml", title=f"*{awkward}")
+    results = report("garments")
+    for name in results.table_names:
+        text = results.write_table(name).with_suffix(".tex").read_text()
+        latex.check(text, name)
+    rows = (made / "results/tables/garments/significance.tex").read_text()
+    assert r"{}*100\% [a\_b] \& \{c\} \#1 \$x\textasciicircum{}2" in rows
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results").rglob("*.tex")), ids=lambda file: "-".join(file.parts[-3:]))
+def test_the_latex_tables_in_git_would_compile(file: Path):
+    latex.check(file.read_text(), file.name)
+
+
+GOOD = "\\begin{tabular}{lr}\n\\toprule\na & b \\\\\n\\midrule\n1 & $-$2\\% \\\\\n\\bottomrule\n\\end{tabular}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1 &", "1 & 1 &", "3 cells"),
+        ("b \\\\", "b_1 \\\\", "'_'"),
+        ("\\%", "%", "'%'"),
+        ("$-$2", "$-2", "dollar"),
+        ("\\midrule\n", "", "rules"),
+        ("\\end{tabular}\n", "", "left open"),
+        ("1 &", "{1 &", "brace"),
+        ("1 &", "\\nosuch{1} &", "nosuch"),
+        ("1 &", "− &", "U\\+2212"),
+        ("1 &", "[1] &", "argument"),
+    ],
+)
+def test_the_check_of_latex_finds_what_would_not_compile(old: str, new: str, message: str):
+    latex.check(GOOD, "good")
+    assert old in GOOD
+    with pytest.raises(AssertionError, match=message):
+        latex.check(GOOD.replace(old, new), "bad")
+
+
+def test_values_that_differ_significantly_are_marked(made: Path):
+    results = report("garments")
+    tests = results.table("significance").set_index(["model", "group", "metric"])["significant"]
+    ours = results.table("significance-ours").set_index(["model", "group", "metric"])["significant"]
+    for name, group in (("overall", "all"), ("cold", "cold")):
+        text = results.markdown(name)
+        assert "† differs from `motorec`, ‡ differs from `tokenbridge` (paired t-test over users, p < 0.05" in text
+        rows = {row.split(" | ")[1]: row for row in text.splitlines() if row.startswith("| ")}
+        heads = rows["Model"].split(" | ")
+        for run in results.models:
+            cells = dict(zip(heads, rows[run.title].removesuffix(" |").split(" | "), strict=False))
+            for metric, heading in (("recall@20", "Recall@20"), ("ndcg@20", "NDCG@20")):
+                key = (run.model, group, metric)
+                expected = "†" * bool(tests.get(key, False)) + "‡" * bool(ours.get(key, False))
+                assert cells[heading].lstrip("*<u>/.0123456789±− ").strip() == expected, key
+    assert tests["popularity"].all()
+    assert "†" not in results.markdown("warm")  # not tested
+    assert r"$^{\dagger}$" in results.write_table("overall").with_suffix(".tex").read_text()
+
+
+def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path):
+    fabricate("hm")
+    change("run.yaml", shown=["hm"])
+    summary.main()
+    text = (made / "results/tables/statistics.md").read_text()
+    assert "H&M, one week: not here yet" in text
+    # An opt-in data set's numbers are in git, and its data are not here.
+    shutil.copytree(paths.joint("garments"), paths.joint("hm"))
+    summary.main()
+    table = pd.read_csv(made / "results/tables/statistics.csv")
+    assert table["dataset"].tolist() == ["garments", "ml-100k", "hm"]
+    assert "not here" not in (made / "results/tables/statistics.md").read_text()
+    overall = (made / "results/tables/overall.md").read_text()
+    assert "† differs from `motorec`, ‡ differs from `tokenbridge`" in overall
+    assert all("†" in row for row in overall.splitlines() if "| Popularity |" in row)
+    assert "† differs from the full model" in (made / "results/tables/ablation.md").read_text()
+
+
+def test_joint_tables_without_a_report_name_the_remedy(made: Path):
+    shutil.rmtree(paths.joint("ml-100k"))
+    with pytest.raises(DataError, match=r"results/joint/ml-100k is missing: run the report stage"):
+        summary.main()
+
+
+def test_what_the_paper_reports_stands_beside_ours_unranked(made: Path):
+    fabricate("baby")
+    results = report("baby")
+    assert "paper" in results.table_names
+    assert "paper" not in report("garments").table_names
+    table = results.table("paper").set_index("model")
+    assert table.loc["motorec", ["all/recall@20_reported", "cold/ndcg@20_reported"]].tolist() == [0.1077, 0.0147]
+    metrics = load_metrics([run for run in results.runs if run.model == "motorec"])
+    mine = metrics.query("split == 'test' and group == 'all' and metric == 'recall@20'")["value"]
+    assert table.loc["motorec", "all/recall@20"] == pytest.approx(mine.mean())
+    assert table.loc["motorec", "seeds"] == len(load_run_for("baby").seeds)
+    assert table.loc["lpic", "seeds"] == 0  # of others' models, only the paper's number
+    text = results.markdown("paper")
+    assert "reported in the paper (arXiv 2602.11062, AAAI 2026), with other features" in text
+    assert "| LPIC | – | – | 0.0977 | – | 0.0422 | – | – |" in text
+    assert "**" not in text
+    assert "<u>" not in text
+    assert "LPIC" not in results.markdown("overall")
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("reported", "hint"), [({"baby": {"lgmrek": {}}}, "'lgmrec'"), ({"babi": {"motorec": {}}}, "'baby'")]
+)
+def test_a_mistake_in_the_papers_numbers_names_the_nearest(reported: dict[str, object], hint: str):
+    change("paper.yaml", reported=reported)
+    with pytest.raises(ParamsError, match=hint):
+        report("garments")
+
+
+@pytest.mark.usefixtures("project")
+def test_a_model_to_be_mapped_must_exist():
+    change("report.yaml", mapped=["lightgnc"])
+    with pytest.raises(ParamsError, match="'lightgcn'"):
+        report("garments")
+
+
+@pytest.mark.usefixtures("made")
+def test_only_models_that_a_data_set_has_are_mapped_with_the_seeds_of_all():
+    mapped = {(run.model, run.seed) for run in report("garments").mapped}
+    names = ("lightgcn", "motorec-no-rqvae", "motorec")
+    assert mapped == {(name, seed) for name in names for seed in (1, 2)}  # the ablation has two seeds
+    assert {(run.model, run.seed) for run in report("ml-100k").mapped} == {
+        (name, seed) for name in ("lightgcn", "motorec") for seed in (1, 2, 3)
+    }
+    titles = [axis.get_title().replace("\n", " ") for axis in report("garments").figure("embeddings").axes]
+    assert titles == ["LightGCN", "MoToRec without RQ-VAE (continuous latent)", "MoToRec"]
+    change("report.yaml", mapped=[])
+    results = report("garments")
+    assert "mixing" not in results.table_names
+    assert "embeddings" not in results.figure_names
 
 
 def test_a_missing_run_is_named_with_its_remedy(made: Path):
@@ -330,7 +488,10 @@ def test_two_writings_give_the_same_bytes(made: Path):
         return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
 
     first = everything()
-    assert len([name for name in first if name.endswith(".png")]) == 8
+    pictures = {name.removesuffix(".png") for name in first if name.endswith(".png")}
+    assert len(pictures) == 10
+    assert pictures == {name.removesuffix(".pdf") for name in first if name.endswith(".pdf")}
+    assert not [name for name, content in first.items() if name.endswith(".pdf") and b"Date" in content]
     assert not [name for name, content in first.items() if b"atplotlib" in content or str(made).encode() in content]
     assert everything() == first
 
@@ -355,6 +516,7 @@ def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
     text = (made / "README.md").read_text()
     assert "H&M, one week" in text
     assert "results/tables/hm/overall.md" not in text
+    (made / "data/runs-elsewhere").rename(made / "data/runs")  # the data set's own tables are made where its runs are
     report("hm").write_table("overall")
     summary.main()
     assert "[H&M, one week](results/tables/hm/overall.md)" in (made / "README.md").read_text()
@@ -403,14 +565,14 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     note = "Left out: FREEDOM: FREEDOM needs image features, and garments has text."
     results.write()
     for name in results.table_names:
-        markdown, latex, numbers = (
+        markdown, printed, numbers = (
             (made / f"results/tables/garments/{name}.{kind}").read_text() for kind in ("md", "tex", "csv")
         )
-        if name.startswith("ablation"):
-            assert "Left out" not in markdown + latex
+        if name.startswith("ablation") or name in ("statistics", "codebooks", "mixing"):
+            assert "Left out" not in markdown + printed
         else:
             assert markdown.endswith(f"\n\n{note}\n")
-            assert latex.rstrip().endswith(f"\\par\\footnotesize {note}")
+            assert printed.rstrip().endswith(f"\\par\\footnotesize {note}")
         assert "freedom" not in numbers
         assert "Left out" not in numbers
     assert results.markdown("overall").endswith(f"{note}\n")
@@ -432,7 +594,10 @@ def test_without_the_reference_there_are_no_tests_against_it(made: Path):
         if run.role == "ablation":
             leave_out(run.model)
     results = report("garments")
-    assert results.table_names == ["overall", "cold", "warm", "significance-ours"]
+    # Of the models that are mapped, LightGCN alone is left.
+    assert results.table_names == [
+        "statistics", "overall", "cold", "warm", "significance-ours", "codebooks", "mixing"
+    ]  # fmt: skip
     assert all(path.is_file() for path in results.write())
 
 
@@ -466,14 +631,16 @@ def test_cost_stands_beside_accuracy(made: Path):
     assert np.isnan(table.loc["itemknn", "epochs"])
     level = report("garments").table("overall").set_index("model").loc["motorec", "recall@20"]
     assert table.loc["motorec", "recall@20"] == pytest.approx(level, abs=1e-6)
+    assert target.with_suffix(".png").stat().st_size > 10_000
+    assert target.with_suffix(".pdf").is_file()
     text = target.read_text()
     assert "| 1,234,567 |" in text
     assert "| 12.00 (3×) |" in text
     assert "Left out: FREEDOM" in text
     assert "No times here, since DVC's cache had the runs: Popularity, EASE with features, TokenBridge (ours)." in text
-    latex = target.with_suffix(".tex").read_text()
-    assert r"12.00 (3$\times$)" in latex
-    assert r"\par\footnotesize Left out: FREEDOM" in latex
+    written = target.with_suffix(".tex").read_text()
+    assert r"12.00 (3$\times$)" in written
+    assert r"\par\footnotesize Left out: FREEDOM" in written
 
 
 def test_cost_of_an_unknown_data_set_names_the_nearest(project: Path, capsys: pytest.CaptureFixture[str]):

@@ -91,6 +91,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.run_results("D", "M", 7) / "metrics.json",
         paths.tables() / "D",
         paths.figures() / "D",
+        paths.joint("D"),
     ):
         assert paths.shown(path) in outs
 

@@ -1,4 +1,5 @@
-"""What accuracy costs: `python -m motorec.reporting.efficiency hm` writes results/efficiency/hm.csv, .md and .tex.
+"""What accuracy costs: `python -m motorec.reporting.efficiency hm` writes results/efficiency/hm.csv, .md and .tex, and
+a figure of them, hm.png and hm.pdf.
 
 Seconds and memory come from `data/timings`, which every run leaves and DVC never hashes: this is the one table that
 differs from run to run and from machine to machine. It is no stage of the pipeline for this reason.
@@ -100,7 +101,7 @@ def caption(title: str) -> str:
 
 
 def write(dataset: str, profile: str | None = None) -> Path:
-    """Write the table as CSV, Markdown and LaTeX, and give the Markdown file.
+    """Write the table as CSV, Markdown and LaTeX, and its figure as PNG and PDF; give the Markdown file.
 
     Args:
         dataset: The data set.
@@ -119,6 +120,11 @@ def write(dataset: str, profile: str | None = None) -> Path:
     if len(untimed):
         below.append(f"No times here, since DVC's cache had the runs: {', '.join(untimed)}.")
     target = paths.root() / "results" / "efficiency" / dataset
+    if table[FIT].notna().any():
+        from motorec.reporting.cost import cost
+        from motorec.reporting.figures import save_both
+
+        save_both(cost(table, title), target.with_name(f"{dataset}.png"))
     return tables.write(table, lambda style: cells(table, style), caption(title), target, below)
 
 

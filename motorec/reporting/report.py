@@ -4,14 +4,14 @@
     results.table("overall")           # all numbers, a data frame
     results.markdown("overall")        # what a reader compares
     results.figure("accuracy")         # a matplotlib figure
-    results.write()                    # results/tables/garments/*.csv, .md, .tex and results/figures/garments/*.png
+    results.write()                    # results/tables/garments/*.csv, .md, .tex, results/figures/garments/*.png, .pdf
 
 A piece reads only what it shows: the ablations' pieces need no other model's runs, and the rest needs no ablation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,14 +27,16 @@ from motorec.config import (
     load_ablations,
     load_dataset,
     load_evaluation,
+    load_model,
     load_report,
     load_run_for,
+    load_tokenizer,
 )
 from motorec.data.dataset import Dataset
 from motorec.errors import ParamsError, nearest
 from motorec.evaluation.metrics import PER_USER
 from motorec.evaluation.significance import compare
-from motorec.reporting import tables
+from motorec.reporting import datasets, paper, tables
 from motorec.reporting.runs import (
     ExpectedRun,
     expected_runs,
@@ -46,12 +48,15 @@ from motorec.reporting.runs import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 Piece = TypeVar("Piece")
 OURS = "-ours"  # ends the name of a piece that has our own model for reference
 SEEDS = "mean ± standard deviation over seeds"
 MARKS = "best bold, second underlined, the oracle not counted"
+TESTS = {"†": "significance", "‡": f"significance{OURS}"}  # the mark of what each table of tests finds
+JOINT = ("statistics", *TESTS.values(), "ablation_significance")  # tables that the joint ones are made of, too
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Report:
     evaluation: EvaluationSettings
     below: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def ours(self) -> Report:
         """The same with our own model for reference."""
         return replace(self, settings=self.settings.model_copy(update={"reference": self.settings.ours}))
@@ -114,6 +119,65 @@ class Report:
         full = [run for run in self.runs if run.model == self.settings.reference and run.seed in seeds]
         return full + ablations
 
+    @cached_property
+    def mapped(self) -> list[ExpectedRun]:
+        """The runs whose item embeddings are drawn: of the models of `mapped` that the data set has.
+
+        Like is compared with like: only seeds that all of them have.
+        """
+        runs = with_results([run for name in self.settings.mapped for run in self.runs if run.model == name])
+        seeds = [{run.seed for run in runs if run.model == name} for name in {run.model for run in runs}]
+        return [run for run in runs if run.seed in set.intersection(*seeds)]
+
+    @property
+    def mapped_titles(self) -> dict[str, str]:
+        """What the models drawn are called, by name: an ablation with its model before it."""
+        titles = {run.model: run.title for run in self.runs}
+        for name, ablation in load_ablations().items():
+            if name in titles and ablation.base in titles:
+                titles[name] = f"{titles[ablation.base]} {titles[name]}"
+        return {run.model: titles[run.model] for run in self.mapped}
+
+    @cached_property
+    def tested(self) -> pd.DataFrame:
+        """All models tested against the reference."""
+        return self.compare([run for run in self.models if run.role == "model"])
+
+    @cached_property
+    def variants_tested(self) -> pd.DataFrame:
+        """The ablations tested against the full model."""
+        return self.compare(self.variants)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data set itself.
+
+        Raises:
+            DataError: The data stage has not run.
+        """
+        return Dataset.load(paths.catalogue(self.dataset))
+
+    @cached_property
+    def vectors(self) -> dict[str, dict[int, np.ndarray]]:
+        """Item embeddings of the models drawn, by model and seed.
+
+        Raises:
+            DataError: A run's weights are missing, or do not go with its metrics.
+        """
+        from motorec.reporting import embeddings
+
+        found: dict[str, dict[int, np.ndarray]] = {}
+        for run in self.mapped:
+            found.setdefault(run.model, {})[run.seed] = embeddings.item_vectors(run)
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, np.ndarray]:
+        """The maps of the first seed, by model."""
+        from motorec.reporting import embeddings
+
+        return {name: embeddings.flat(next(iter(by.values())), self.settings.seed) for name, by in self.vectors.items()}
+
     @property
     def table_names(self) -> list[str]:
         """Names of the tables this data set has."""
@@ -129,6 +193,12 @@ class Report:
         """Whether the data set has what a piece compares: the reference may be left out, like any model."""
         if name.startswith("ablation") and not self.has_ablations:
             return False
+        if name in ("mixing", "embeddings"):
+            return bool(self.mapped)
+        if name == "codebooks":
+            return bool(self.run.token_models) and load_tokenizer(self.dataset).get("quantize", True)
+        if name == "paper":
+            return self.dataset in paper.load_paper().reported
         if not name.startswith(("ablation", "significance", "comparison")):
             return True
         reference = self.settings.ours if name.endswith(OURS) else self.settings.reference
@@ -174,22 +244,44 @@ class Report:
         return tables.write(table, partial(self._cells, name, table), self._caption(name), target, self._notes(name))
 
     def write_figure(self, name: str, target: Path | None = None) -> Path:
-        """Write a figure as PNG, and give its file; with the data set's figures if no other file is given."""
-        from motorec.reporting.figures import save
+        """Write a figure as PNG and PDF, and give the PNG; with the data set's figures if no other file is given."""
+        from motorec.reporting.figures import save_both
 
-        return save(self.figure(name), target or paths.figures() / self.dataset / f"{name}.png")
+        return save_both(self.figure(name), target or paths.figures() / self.dataset / f"{name}.png")
 
     def write(self) -> list[Path]:
-        """Write every table and figure of the data set."""
+        """Write every table and figure of the data set, and what the joint tables need of it."""
+        self.write_joint()
         return [self.write_table(name) for name in self.table_names] + [
             self.write_figure(name) for name in self.figure_names
         ]
 
+    def write_joint(self) -> None:
+        """Write the numbers that the joint tables take from here: from other data sets, only what is in git is read."""
+        with paths.whole_folder(paths.joint(self.dataset)) as folder:
+            for name in JOINT:
+                if self._has(name):
+                    table = self.table(name)
+                    (folder / f"{name}.csv").write_text(tables.to_csv(table), encoding="utf-8")
+
     def _cells(self, name: str, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+        titles = {run.model: run.title for run in self.runs}
         if name.removesuffix(OURS).endswith("significance"):
-            return tables.significance_cells(table, {run.model: run.title for run in self.runs}, style)
+            return tables.significance_cells(table, titles, style)
+        if name in OTHER_CELLS:
+            return OTHER_CELLS[name](self, table, style)
         columns = tables.columns_shown(table, self.settings.headline)
-        return tables.readable(table, columns, {self.dataset: self.title}, style)
+        return tables.readable(table, columns, {self.dataset: self.title}, style, self._marks(name))
+
+    def _marks(self, name: str) -> dict[tuple[str, str, str], str]:
+        """What is significant in a table."""
+        if name == "ablation":
+            return tables.significance_marks({"†": self.variants_tested.assign(dataset=self.dataset)})
+        if name not in TESTED:
+            return {}
+        tests = {mark: self.table(test) for mark, test in TESTS.items() if self._has(test)}
+        found = {mark: table.assign(dataset=self.dataset) for mark, table in tests.items()}
+        return tables.significance_marks(found, TESTED[name])
 
     def compare(self, runs: list[ExpectedRun]) -> pd.DataFrame:
         """Test some models against the reference on the headline metrics."""
@@ -204,11 +296,14 @@ class Report:
         )
 
     def _notes(self, name: str) -> list[str]:
+        if name in ("statistics", "codebooks", "mixing"):
+            return list(self.below)
         return notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
 
     def _caption(self, name: str) -> str:
         settings = self.ours.settings if name.endswith(OURS) else self.settings
-        return caption(name.removesuffix(OURS), self.title, settings, self.evaluation)
+        marks = [mark for mark, test in TESTS.items() if self._has(test)]
+        return caption(name.removesuffix(OURS), self.title, settings, self.evaluation, marks)
 
 
 def report(dataset: str) -> Report:
@@ -228,12 +323,21 @@ def report(dataset: str) -> Report:
             f"params/report.yaml: reference is {settings.reference!r}, which params/run.yaml does not run. "
             f"{nearest(settings.reference, models)}"
         )
+    for name in settings.mapped:
+        load_model(name, dataset)
+    paper.load_paper()
     return Report(dataset, load_dataset(dataset).title, run, settings, evaluation)
 
 
-def caption(name: str, title: str, settings: ReportSettings, evaluation: EvaluationSettings) -> str:
-    """The sentence above a table."""
+def caption(
+    name: str, title: str, settings: ReportSettings, evaluation: EvaluationSettings, marks: Sequence[str] = ()
+) -> str:
+    """The sentence above a table; `marks` are those of the tests that it shows."""
     cold = evaluation.cold_below
+    references = {"†": settings.reference, "‡": settings.ours}
+    differs = ", ".join(f"{mark} differs from `{references[mark]}`" for mark in marks)
+    holm = f"(paired t-test over users, p < {settings.alpha:g} after Holm's correction)."
+    told = f" {differs} {holm}" if marks else ""
     tests = (
         f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
         f"{100 * (1 - settings.alpha):g}% bootstrap interval, paired t-test's p after Holm's correction over this "
@@ -241,13 +345,22 @@ def caption(name: str, title: str, settings: ReportSettings, evaluation: Evaluat
     )
     ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
     captions = {
-        "overall": f"{title}, test, all targets: {SEEDS}; {MARKS}.",
-        "cold": f"{title}, test, cold targets (fewer than {cold} {ranked}",
+        "statistics": datasets.caption(title, cold),
+        "overall": f"{title}, test, all targets: {SEEDS}; {MARKS}.{told}",
+        "cold": f"{title}, test, cold targets (fewer than {cold} {ranked}{told}",
         "warm": f"{title}, test, warm targets ({cold} or more {ranked}",
         "ablation": f"{title}, test, `{settings.reference}` and its ablations, all and cold targets: {SEEDS}; "
-        "Δ is the difference to the full model; best bold, second underlined.",
+        f"Δ is the difference to the full model; best bold, second underlined; † differs from the full model {holm}",
         "significance": f"{title}, test: models against the reference, {tests}.",
         "ablation_significance": f"{title}, test: ablations against the full model, {tests}.",
+        "codebooks": f"{title}: health of the pretrained codebooks by level, {SEEDS}. Perplexity is the effective "
+        "number of codes of a level; collisions (items that share all codes so far with another), explained (share of "
+        "the features' variance) and kept neighbours (share of the ten nearest) are of the levels up to this one.",
+        "mixing": f"{title}: mixing of cold items (fewer than {cold} training interactions) and warm ones in the final "
+        f"item embeddings. Of an item's {settings.neighbours} nearest neighbours by cosine, the share that is of the "
+        "other kind, divided by that kind's share of all other items: 1 is chance, 0 is apart. "
+        f"{SEEDS[0].upper()}{SEEDS[1:]}; {100 * (1 - settings.alpha):g}% bootstrap interval over items.",
+        "paper": paper.caption(title, paper.load_paper().source),
     }
     return captions[name]
 
@@ -256,8 +369,30 @@ def _group(group: str, report: Report) -> pd.DataFrame:
     return tables.group_table(load_metrics(report.models), group, report.settings.headline)
 
 
-def _significance(report: Report) -> pd.DataFrame:
-    return report.compare([run for run in report.models if run.role == "model"])
+def _statistics(report: Report) -> pd.DataFrame:
+    from motorec.features import load_all
+
+    return datasets.statistics(report.data, load_all(report.dataset), report.evaluation.cold_below)
+
+
+def _codebooks(report: Report) -> pd.DataFrame:
+    from motorec.reporting import codebooks
+
+    return codebooks.codebook_table(codebooks.load_health(report.dataset, report.run.seeds))
+
+
+def _mixing(report: Report) -> pd.DataFrame:
+    from motorec.reporting import embeddings
+
+    settings, cold = report.settings, report.data.cold(report.evaluation.cold_below)
+    return embeddings.mixing_table(
+        report.vectors, cold, settings.neighbours, settings.alpha, settings.resamples, settings.seed
+    )
+
+
+def _paper(report: Report) -> pd.DataFrame:
+    settings = paper.load_paper()
+    return paper.paper_table(report.runs, settings.reported[report.dataset], settings.titles)
 
 
 def _ablation(report: Report) -> pd.DataFrame:
@@ -266,15 +401,43 @@ def _ablation(report: Report) -> pd.DataFrame:
 
 
 TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
+    "statistics": _statistics,
     "overall": partial(_group, "all"),
     "cold": partial(_group, "cold"),
     "warm": partial(_group, "warm"),
-    "significance": _significance,
-    f"significance{OURS}": lambda report: _significance(report.ours),
+    "significance": lambda report: report.tested,
+    f"significance{OURS}": lambda report: report.ours.tested,
     "ablation": _ablation,
-    "ablation_significance": lambda report: report.compare(report.variants),
+    "ablation_significance": lambda report: report.variants_tested,
+    "codebooks": _codebooks,
+    "mixing": _mixing,
+    "paper": _paper,
 }
 """How each table is made. A new table is a line here and a caption."""
+
+TESTED = {"overall": "all", "cold": "cold"}
+"""The tables whose values carry the marks of the tests, and their target group."""
+
+
+def _codebook_cells(_: Report, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+    from motorec.reporting import codebooks
+
+    return codebooks.cells(table, style)
+
+
+def _mixing_cells(report: Report, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+    from motorec.reporting import embeddings
+
+    return embeddings.cells(table, report.mapped_titles, style)
+
+
+OTHER_CELLS: dict[str, Callable[[Report, pd.DataFrame, tables.Style], pd.DataFrame]] = {
+    "statistics": lambda report, table, style: datasets.cells(table, {report.dataset: report.title}, style),
+    "codebooks": _codebook_cells,
+    "mixing": _mixing_cells,
+    "paper": lambda _, table, style: paper.cells(table, style),
+}
+"""What a reader sees of tables that are not of models and metrics."""
 
 
 def _accuracy(report: Report) -> Figure:
@@ -301,8 +464,7 @@ def _training(report: Report) -> Figure:
 def _popularity(report: Report) -> Figure:
     from motorec.reporting import figures
 
-    degrees = Dataset.load(paths.catalogue(report.dataset)).item_degrees()
-    return figures.popularity(degrees, report.evaluation.cold_below, report.title)
+    return figures.popularity(report.data.item_degrees(), report.evaluation.cold_below, report.title)
 
 
 def _ablation_figure(report: Report) -> Figure:
@@ -310,7 +472,7 @@ def _ablation_figure(report: Report) -> Figure:
 
     titles = {run.model: run.title for run in report.variants}
     full = titles.pop(report.settings.reference)
-    return figures.ablation(report.compare(report.variants), titles, full, report.title, report.settings.alpha)
+    return figures.ablation(report.variants_tested, titles, full, report.title, report.settings.alpha)
 
 
 def _comparison(report: Report) -> Figure:
@@ -319,7 +481,27 @@ def _comparison(report: Report) -> Figure:
     runs = [run for run in report.models if run.role == "model"]
     titles = {run.model: run.title for run in runs}
     reference = titles[report.settings.reference]
-    return figures.comparison(report.compare(runs), titles, reference, report.title, report.settings.alpha)
+    return figures.comparison(report.tested, titles, reference, report.title, report.settings.alpha)
+
+
+def _codebook_figure(report: Report) -> Figure:
+    from motorec.reporting import codebooks
+
+    return codebooks.codebooks(codebooks.load_health(report.dataset, report.run.seeds), report.title)
+
+
+def _embeddings(report: Report) -> Figure:
+    from motorec.reporting import embeddings
+
+    titles = report.mapped_titles
+    table = _mixing(report)
+    below = [embeddings.told(table, name) for name in report.places]
+    return embeddings.maps(
+        {titles[name]: where for name, where in report.places.items()},
+        report.data.cold(report.evaluation.cold_below),
+        below,
+        f"{report.title}: item embeddings (t-SNE)",
+    )
 
 
 FIGURES: dict[str, Callable[[Report], Figure]] = {
@@ -330,6 +512,8 @@ FIGURES: dict[str, Callable[[Report], Figure]] = {
     "training": _training,
     "popularity": _popularity,
     "ablation": _ablation_figure,
+    "codebooks": _codebook_figure,
+    "embeddings": _embeddings,
 }
 """How each figure is made. A new figure is a line here and a function in `figures`."""
 

@@ -130,7 +130,7 @@ def load_per_user(runs: Sequence[ExpectedRun]) -> dict[str, list[pd.DataFrame]]:
     """
     frames: dict[str, list[pd.DataFrame]] = {}
     for run in with_results(runs):
-        frames.setdefault(run.model, []).append(pd.read_parquet(_data_file(run, "per_user.parquet")))
+        frames.setdefault(run.model, []).append(pd.read_parquet(data_file(run, "per_user.parquet")))
     return frames
 
 
@@ -145,7 +145,7 @@ def load_history(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
     """
     frames = []
     for run in with_results(runs):
-        history = pd.read_csv(_data_file(run, "history.csv"))
+        history = pd.read_csv(data_file(run, "history.csv"))
         frames.append(
             pd.DataFrame({"model": run.model, "title": run.title, "seed": run.seed}, history.index).join(history)
         )
@@ -157,7 +157,12 @@ def with_results(runs: Sequence[ExpectedRun]) -> list[ExpectedRun]:
     return [run for run in runs if _reason(run) is None]
 
 
-def _data_file(run: ExpectedRun, name: str) -> Path:
+def data_file(run: ExpectedRun, name: str) -> Path:
+    """A file of a run that is not in git.
+
+    Raises:
+        DataError: It is not on this machine.
+    """
     file = paths.run_data(run.dataset, run.model, run.seed) / name
     if not file.is_file():
         raise DataError(_how_to_make(run, file))

@@ -1,6 +1,7 @@
 """The joint tables and figure over all data sets, and the results section of the README.
 
-Reads metrics files alone, which are in git: the opt-in data sets that `params/run.yaml` shows need no data here.
+Reads files that are in git alone, the runs' metrics and what each data set's report left at `results/joint`: the opt-in
+data sets that `params/run.yaml` shows need no data here.
 `python -m motorec.reporting.summary` writes everything.
 """
 
@@ -23,8 +24,8 @@ from motorec.config import (
 )
 from motorec.errors import DataError
 from motorec.features.encode import label
-from motorec.reporting import tables
-from motorec.reporting.report import MARKS, SEEDS, caption
+from motorec.reporting import datasets, tables
+from motorec.reporting.report import MARKS, SEEDS, TESTED, TESTS, caption
 from motorec.reporting.runs import ExpectedRun, expected_runs, load_metrics, notes
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -65,6 +66,39 @@ def joint_metrics() -> pd.DataFrame:
         DataError: A run is missing.
     """
     return load_metrics([run for runs in joint_runs().values() for run in runs])
+
+
+def joint_numbers(name: str, titles: dict[str, str]) -> pd.DataFrame:
+    """One of the tables that each data set's report left for the joint ones (`report.JOINT`), with its `dataset`.
+
+    A data set that has no such table, since its models are not compared or it has no ablations, has no rows.
+
+    Raises:
+        DataError: The report of a data set that `params/run.yaml` runs has not been made.
+    """
+    frames = []
+    for dataset in titles:
+        folder = paths.joint(dataset)
+        if dataset in load_run().datasets and not folder.is_dir():
+            raise DataError(f"{paths.shown(folder)} is missing: run the report stage first (`dvc repro report`).")
+        if (folder / f"{name}.csv").is_file():
+            table = pd.read_csv(folder / f"{name}.csv")
+            frames.append(table.assign(dataset=dataset))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def joint_marks(name: str, titles: dict[str, str]) -> dict[tuple[str, str, str], str]:
+    """What is significant in a joint table: as found in the tables of tests of each data set."""
+    sources = {"†": "ablation_significance"} if name == "ablation" else TESTS
+    tests = {mark: joint_numbers(source, titles) for mark, source in sources.items()}
+    tests = {mark: table for mark, table in tests.items() if not table.empty}
+    return tables.significance_marks(tests, TESTED.get(name))
+
+
+def statistics_notes(titles: dict[str, str]) -> list[str]:
+    """Which data sets are missing among the statistics."""
+    missing = [title for name, title in titles.items() if not (paths.joint(name) / "statistics.csv").is_file()]
+    return [f"{title}: not here yet; its report has not been made." for title in missing]
 
 
 def joint_notes() -> list[str]:
@@ -111,11 +145,13 @@ def readme_section() -> str:
         f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
     )
     figure = paths.shown(paths.figures() / "summary.png")
-    links = ", ".join(f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation"))
+    links = ", ".join(
+        f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation", "statistics")
+    )
     return "\n".join(
         [
             tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
-            f"All metrics: {links}. {_all_models()}{_encoders(titles)}",
+            f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_encoders(titles)}",
             "",
             f"![Accuracy of every model on every data set, all and cold targets]({figure})",
         ]
@@ -162,10 +198,16 @@ def main() -> None:
     settings, titles, metrics = load_report(), dataset_titles(), joint_metrics()
     for name, table in joint_tables(metrics).items():
         columns = tables.columns_shown(table, settings.headline)
-        cells = partial(tables.readable, table, columns, titles)
-        above = caption(name, "All data sets", settings, load_evaluation())
+        marks = joint_marks(name, titles)
+        cells = partial(tables.readable, table, columns, titles, marks=marks)
+        shown = [mark for mark in TESTS if any(mark in found for found in marks.values())]
+        above = caption(name, "All data sets", settings, load_evaluation(), shown)
         tables.write(table, cells, above, paths.tables() / name, [] if name == "ablation" else joint_notes())
-    figures.save(figures.accuracy(metrics, settings.headline, titles), paths.figures() / "summary.png")
+    statistics = datasets.whole_numbers(joint_numbers("statistics", titles))
+    above = caption("statistics", "All data sets", settings, load_evaluation())
+    cells = partial(datasets.cells, statistics, titles)
+    tables.write(statistics, cells, above, paths.tables() / "statistics", statistics_notes(titles))
+    figures.save_both(figures.accuracy(metrics, settings.headline, titles), paths.figures() / "summary.png")
     update_readme(paths.root() / "README.md")
 
 

@@ -7,7 +7,7 @@ part in that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +146,11 @@ def escape_latex(text: str) -> str:
         "≥": r"$\geq$",
         "×": r"$\times$",
         "–": "--",
+        "†": r"$^{\dagger}$",
+        "‡": r"$^{\ddagger}$",
+        "|": r"\textbar{}",
+        "→": r"$\rightarrow$",
+        "←": r"$\leftarrow$",
     }
     return "".join(special.get(char, char) for char in text)
 
@@ -165,7 +170,13 @@ def label(column: str) -> str:
     return LABELS.get(name, name) + at + cutoff + (f" ({group})" if group else "")
 
 
-def readable(table: pd.DataFrame, columns: Sequence[str], titles: dict[str, str], style: Style) -> pd.DataFrame:
+def readable(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    titles: dict[str, str],
+    style: Style,
+    marks: Mapping[tuple[str, str, str], str] | None = None,
+) -> pd.DataFrame:
     """The cells of a table as a reader sees them, headings included.
 
     Args:
@@ -173,7 +184,9 @@ def readable(table: pd.DataFrame, columns: Sequence[str], titles: dict[str, str]
         columns: Which metric columns, in order.
         titles: The data sets' titles by name.
         style: MARKDOWN or LATEX.
+        marks: What stands behind a value, such as † for significance, by data set, model and column.
     """
+    marks = marks or {}
     first = ~table["dataset"].duplicated()  # a data set's rows stand together and are named once
     cells = {
         "dataset": [
@@ -189,6 +202,10 @@ def readable(table: pd.DataFrame, columns: Sequence[str], titles: dict[str, str]
         cells[column] = [
             style.best.format(text) if place == 1 else style.second.format(text) if place == 2 else text
             for text, place in zip(plain, places, strict=True)
+        ]
+        behind = [marks.get((*key, column), "") for key in zip(table["dataset"], table["model"], strict=True)]
+        cells[column] = [
+            f"{text} {style.escape(mark)}" if mark else text for text, mark in zip(cells[column], behind, strict=True)
         ]
     return pd.DataFrame(cells).rename(columns=lambda column: style.escape(label(column)))
 
@@ -221,6 +238,25 @@ def _places(table: pd.DataFrame, column: str) -> list[int]:
     return places.where(places <= 2, 0).fillna(0).astype(int).tolist()
 
 
+def significance_marks(tests: Mapping[str, pd.DataFrame], group: str | None = None) -> dict[tuple[str, str, str], str]:
+    """Which values differ significantly, for `readable`.
+
+    Args:
+        tests: By mark (†, ‡), comparisons of one data set (`evaluation.compare`) with their `dataset` beside.
+        group: The target group that a table is of; None for a table whose columns are `<group>/<metric>`.
+
+    Returns:
+        The marks of each data set, model and column, those that are not significant left out.
+    """
+    marks: dict[tuple[str, str, str], str] = {}
+    for mark, table in tests.items():
+        chosen = table[table["significant"] & ((table["group"] == group) | (group is None))]
+        for dataset, model, where, metric in chosen[["dataset", "model", "group", "metric"]].itertuples(index=False):
+            key = (dataset, model, metric if group is not None else f"{where}/{metric}")
+            marks[key] = marks.get(key, "") + mark
+    return marks
+
+
 def columns_shown(table: pd.DataFrame, headline: Sequence[str]) -> list[str]:
     """What fits on a page: the first headline metric's cut-off, differences, and the oracle's share."""
     suffix = "@" + headline[0].partition("@")[2]
@@ -248,7 +284,9 @@ def to_latex(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> st
     for place, row in enumerate(cells.to_numpy().tolist()):
         if place == 0 or (by_dataset and row[0]):
             lines.append("\\midrule")
-        lines.append(" & ".join(row) + r" \\")
+        # After a rule or the end of a row, LaTeX would read a bracket or a star as an argument of it.
+        start = "{}" if row[0].startswith(("[", "*")) else ""
+        lines.append(start + " & ".join(row) + r" \\")
     below = [f"\\par\\footnotesize {escape_latex(note)}" for note in notes]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *below, ""])
 

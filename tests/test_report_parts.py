@@ -1,0 +1,199 @@
+"""Parts of the report whose right answer is known: mixing, models put together again, statistics, codebooks, cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from planted import planted_dataset, planted_features
+
+from motorec import paths
+from motorec.data import Dataset
+from motorec.errors import DataError, ParamsError
+from motorec.experiment import Experiment
+from motorec.features import Features
+from motorec.reporting import codebooks, datasets, embeddings, tables
+from motorec.reporting.cost import cost, frontier
+from motorec.reporting.runs import ExpectedRun
+
+
+def test_mixing_by_hand():
+    # On a line of directions: cold items 0 and 1 beside each other, warm 2 beside them, warm 3 and 4 far away.
+    angles = np.radians([0.0, 1.0, 3.0, 90.0, 91.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array([[1.0], [9.0], [2.0], [0.1], [5.0]])
+    cold = np.array([True, True, False, False, False])
+    # Nearest: 0 has 1, 1 has 0. Chance: three of the four others are warm.
+    np.testing.assert_allclose(embeddings.mixing(vectors, cold, 1), [0.0, 0.0])
+    # Two nearest: 1 and 2; 0 and 2. Half of them warm.
+    np.testing.assert_allclose(embeddings.mixing(vectors, cold, 2), [0.5 / 0.75, 0.5 / 0.75])
+    # Of the warm ones' two nearest: 1, 0; 4, 2; 3, 2. Chance: two of the four others are cold.
+    np.testing.assert_allclose(embeddings.mixing(vectors, ~cold, 2), [2.0, 0.0, 0.0])
+    # All others are neighbours: nothing but chance is left.
+    np.testing.assert_allclose(embeddings.mixing(vectors, cold, 99), [1.0, 1.0])
+
+
+def test_mixing_is_one_where_cold_items_are_anywhere_and_zero_where_they_are_apart():
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(600, 8))
+    cold = generator.random(600) < 0.3
+    table = embeddings.mixing_table({"anywhere": {1: vectors, 2: -vectors}}, cold, 10, 0.05, 500, 0)
+    assert table["of"].tolist() == ["cold", "warm"]
+    assert table["mixing"].tolist() == pytest.approx([1.0, 1.0], abs=0.06)
+    assert (table["low"] < table["mixing"]).all()
+    assert (table["mixing"] < table["high"]).all()
+    assert table["mixing_sd"].tolist() == pytest.approx([0.0, 0.0], abs=1e-12)  # the same neighbours in a mirror
+    apart = vectors + np.where(cold, 50.0, -50.0)[:, None]
+    table = embeddings.mixing_table({"apart": {1: apart}}, cold, 10, 0.05, 500, 0)
+    assert table["mixing"].tolist() == [0.0, 0.0]
+    assert table["mixing_sd"].isna().all()
+
+
+@pytest.mark.parametrize("cold", [np.zeros(20, dtype=bool), np.ones(20, dtype=bool)])
+def test_without_a_second_kind_there_is_no_mixing(cold: np.ndarray):
+    vectors = np.random.default_rng(0).normal(size=(20, 3))
+    table = embeddings.mixing_table({"a": {1: vectors}}, cold, 5, 0.05, 50, 0)
+    assert table["mixing"].isna().all()
+    cells = embeddings.cells(table, {"a": "A"}, tables.MARKDOWN)
+    assert cells["Mixing"].tolist() == ["–", "–"]
+
+
+def test_a_map_is_the_same_every_time_and_keeps_groups_together():
+    generator = np.random.default_rng(0)
+    group = np.arange(60) % 3
+    vectors = generator.normal(size=(3, 8))[group] + 0.05 * generator.normal(size=(60, 8))
+    first = embeddings.flat(vectors, 0)
+    np.testing.assert_array_equal(first, embeddings.flat(vectors, 0))
+    distances = np.linalg.norm(first[:, None] - first[None], axis=2) + 1e9 * np.eye(60)
+    assert (group[distances.argmin(1)] == group).mean() > 0.95
+
+
+def change(file: str, **values: object) -> None:
+    path = paths.root() / "params" / file
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+
+
+@pytest.fixture
+def trained(project: Path) -> tuple[ExpectedRun, torch.Tensor]:
+    """A LightGCN trained on planted data as stage 04 does it, and its item embeddings."""
+    data = planted_dataset()
+    data.save(paths.catalogue("garments"))
+    for features in planted_features(data).values():
+        features.save(paths.features("garments"))
+    change("train.yaml", epochs=2, evaluate_every=1)
+    experiment = Experiment.load("garments", "lightgcn", 1)
+    model = experiment.build()
+    fit = experiment.fit(model)
+    experiment.save(model, fit, experiment.evaluate(model))
+    run = ExpectedRun("garments", "lightgcn", 1, "LightGCN", "model")
+    return run, model.embeddings()[1]  # type: ignore[attr-defined]
+
+
+def test_a_model_is_put_together_again_as_it_was(trained: tuple[ExpectedRun, torch.Tensor]):
+    run, items = trained
+    np.testing.assert_array_equal(embeddings.item_vectors(run), items.detach().numpy())
+
+
+def test_weights_that_do_not_go_with_the_metrics_are_refused(trained: tuple[ExpectedRun, torch.Tensor]):
+    run, _ = trained
+    values = json.loads(run.metrics_file.read_text())
+    run.metrics_file.write_text(json.dumps(values | {"test/all/recall@20": values["test/all/recall@20"] + 0.01}))
+    with pytest.raises(DataError, match=r"lightgcn/1/model\.safetensors does not go with .*test/all/recall@20"):
+        embeddings.item_vectors(run)
+
+
+def test_weights_of_another_size_are_refused(trained: tuple[ExpectedRun, torch.Tensor]):
+    run, _ = trained
+    change("models/lightgcn.yaml", dim=32)
+    with pytest.raises(DataError, match=r"model\.safetensors does not go with the settings"):
+        embeddings.item_vectors(run)
+
+
+def test_missing_weights_name_the_remedy(trained: tuple[ExpectedRun, torch.Tensor]):
+    run, _ = trained
+    (paths.run_data("garments", "lightgcn", 1) / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"model\.safetensors is missing.*dvc repro"):
+        embeddings.item_vectors(run)
+
+
+def test_a_model_without_item_embeddings_cannot_be_mapped(trained: tuple[ExpectedRun, torch.Tensor]):
+    (paths.run_data("garments", "popularity", 1)).mkdir(parents=True)
+    (paths.run_data("garments", "popularity", 1) / "model.safetensors").touch()
+    with pytest.raises(ParamsError, match="mapped names 'popularity', which has no embedding"):
+        embeddings.item_vectors(ExpectedRun("garments", "popularity", 1, "Popularity", "model"))
+
+
+def test_statistics_by_hand():
+    rows = [(0, 0, "train"), (1, 0, "train"), (2, 0, "train"), (0, 1, "train"), (1, 1, "test"), (1, 2, "test")]
+    rows += [(2, 1, "valid"), (2, 2, "test")]
+    interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
+    items = pd.DataFrame({"item_id": list("abcd"), "text": "", "image": ""})
+    data = Dataset("d", items, ["x", "y", "z"], interactions)
+    texts = Features("text", "e", np.zeros((4, 2), dtype=np.float32), np.array([True, True, False, True]))
+    row = datasets.statistics(data, {"text": texts}, cold_below=1).iloc[0]
+    counts = ["users", "items", "interactions", "train", "valid", "test", "cold_items", "unseen_items", "cold_targets"]
+    assert row[counts].tolist() == [3, 4, 8, 4, 1, 3, 2, 2, 2]
+    assert row["density"] == 8 / 12
+    assert row["median_degree"] == 0.5  # of 3, 1, 0, 0
+    assert row["cold_items_share"] == 0.5
+    assert row["cold_targets_share"] == pytest.approx(2 / 3)
+    assert row["text_items"] == 3
+    assert pd.isna(row["image_items"])
+    cells = datasets.cells(datasets.statistics(data, {"text": texts}, 1), {"d": "D & E"}, tables.LATEX)
+    assert cells.iloc[0].tolist() == [
+        r"D \& E", "3", "4", "8", r"66.667\%", "0.5", r"2 (50.0\%)", r"2 (66.7\%)", "3", "--"
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("project")
+def test_codebooks_over_seeds():
+    for seed, used in ((1, 0.5), (2, 1.0)):
+        values = {"used/1": used, "perplexity/1": 4.0 * seed, "collisions/1": 1.0, "explained/1": 0.2}
+        health = {"text": values | {"kept_neighbours/1": 0.3, "collisions": 1.0}}
+        paths.write_whole(paths.tokens("garments", seed) / "health.json", json.dumps(health))
+        paths.write_whole(paths.tokens("garments", seed) / "text.json", '{"codebook_size": 16}')
+    health = codebooks.load_health("garments", [1, 2])
+    row = codebooks.codebook_table(health).iloc[0]
+    assert row[["modality", "level", "codes", "seeds"]].tolist() == ["text", 1, 16, 2]
+    assert row[["used", "perplexity"]].tolist() == [0.75, 6.0]
+    assert row["perplexity_sd"] == pytest.approx(8**0.5)
+    axis = codebooks.codebooks(health, "Garments").axes[0]
+    heights = {line.get_label(): line.get_ydata()[0] for line in axis.lines}
+    assert heights == {"codes that there are": 16, "in use": 12.0, "in effective use": 6.0}
+    with pytest.raises(DataError, match=r"data/tokens/garments/3/health\.json is missing: run the tokenize stage"):
+        codebooks.load_health("garments", [1, 2, 3])
+
+
+def test_the_frontier_holds_what_no_faster_model_reaches():
+    assert frontier(np.array([0.1, 0.3, 0.2, 0.3, 0.4])).tolist() == [True, True, False, False, True]
+
+
+def test_names_in_the_cost_figure_cover_no_other_name():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "title": [f"Some model {place}" for place in range(16)],
+            "recall@20": generator.uniform(0.1, 0.3, 16),
+            "seconds_fit": [*10 ** generator.uniform(-2, 3, 15), np.nan],
+            "epochs": [np.nan, 5.0] * 8,
+            "parameters": [0.0, 1e6] * 8,
+        }
+    )
+    figure = cost(table, "Garments")
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    assert sorted(text.get_text() for text in texts) == sorted(table["title"][:15])  # the last has no time
+    from matplotlib.text import Text
+
+    boxes = [Text.get_window_extent(text) for text in texts]
+    assert not [
+        (one, other)
+        for place, one in enumerate(boxes)
+        for other in boxes[place + 1 :]
+        if one.padded(-1).overlaps(other.padded(-1))
+    ]
+    assert all(figure.axes[0].get_window_extent().padded(1).fully_containsx(box.x0) for box in boxes)
