@@ -114,6 +114,11 @@ def figures() -> Path:
     return root() / "results" / "figures"
 
 
+def headlines() -> Path:
+    """A few figures of each data set and model, for `dvc metrics`."""
+    return root() / "results" / "metrics"
+
+
 def joint(dataset: str) -> Path:
     """Numbers of one data set that the joint tables are made of; in git, so that they need no data."""
     return root() / "results" / "joint" / dataset

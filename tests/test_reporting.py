@@ -319,6 +319,21 @@ def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path
     assert "† differs from the full model" in (made / "results/tables/ablation.md").read_text()
 
 
+def test_headline_metrics_are_means_over_seeds_and_leave_out_ablations(made: Path):
+    for seed, value in ((1, 0.2), (2, 0.3), (3, 0.7)):
+        file = paths.run_results("garments", "lightgcn", seed) / "metrics.json"
+        values = json.loads(file.read_text()) | {"test/cold/recall@20": value}
+        write_metrics("garments", "lightgcn", seed, values)
+    (made / "results/metrics/gone").mkdir(parents=True)  # of a data set that is no longer there
+    summary.main()
+    files = sorted(paths.shown(file) for file in paths.headlines().rglob("*.json"))
+    assert {Path(file).parent.name for file in files} == {"garments", "ml-100k"}
+    assert not any("motorec-no" in file for file in files)
+    found = json.loads((made / "results/metrics/garments/lightgcn.json").read_text())
+    assert found["cold recall@20"] == pytest.approx(0.4)
+    assert sorted(found) == ["all ndcg@20", "all recall@20", "cold ndcg@20", "cold recall@20"]
+
+
 def test_joint_tables_without_a_report_name_the_remedy(made: Path):
     shutil.rmtree(paths.joint("ml-100k"))
     with pytest.raises(DataError, match=r"results/joint/ml-100k is missing: run the report stage"):

@@ -7,6 +7,8 @@ data sets that `params/run.yaml` shows need no data here.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -66,6 +68,26 @@ def joint_metrics() -> pd.DataFrame:
         DataError: A run is missing.
     """
     return load_metrics([run for runs in joint_runs().values() for run in runs])
+
+
+def write_headlines(metrics: pd.DataFrame, headline: Sequence[str]) -> None:
+    """A small file per data set and model, for `dvc metrics`: means over seeds of what the tables show first.
+
+    Args:
+        metrics: Runs in the form of `runs.load_metrics`.
+        headline: Metrics, on test, for all and for cold targets.
+    """
+    chosen = metrics[
+        (metrics["split"] == "test") & metrics["group"].isin(["all", "cold"]) & metrics["metric"].isin(headline)
+    ]
+    named = chosen.assign(name=chosen["group"] + " " + chosen["metric"])
+    means = named.pivot_table(values="value", index=["dataset", "model"], columns="name", aggfunc="mean").round(6)
+    with paths.whole_folder(paths.headlines()) as scratch:
+        for row in means.reset_index().to_dict("records"):
+            file = scratch / str(row.pop("dataset")) / f"{row.pop('model')}.json"
+            file.parent.mkdir(exist_ok=True)
+            there = {name: value for name, value in row.items() if pd.notna(value)}  # no cold item, no such figure
+            file.write_text(json.dumps(there, indent=2) + "\n", encoding="utf-8")
 
 
 def joint_numbers(name: str, titles: dict[str, str]) -> pd.DataFrame:
@@ -192,7 +214,7 @@ def update_readme(path: Path) -> None:
 
 
 def main() -> None:
-    """Write the joint tables, the joint figure and the README's section."""
+    """Write the joint tables, the joint figure, the headline metrics and the README's section."""
     from motorec.reporting import figures
 
     settings, titles, metrics = load_report(), dataset_titles(), joint_metrics()
@@ -208,6 +230,7 @@ def main() -> None:
     cells = partial(datasets.cells, statistics, titles)
     tables.write(statistics, cells, above, paths.tables() / "statistics", statistics_notes(titles))
     figures.save_both(figures.accuracy(metrics, settings.headline, titles), paths.figures() / "summary.png")
+    write_headlines(metrics[metrics["role"] != "ablation"], settings.headline)
     update_readme(paths.root() / "README.md")
 
 
