@@ -6,6 +6,7 @@ A run is a data set D, a model M and a seed S. MLflow is told what stands in
     data/runs/D/M/S/history.csv                 every loss, and the validation metrics, by epoch
     data/runs/D/M/S/settings.json               every parameter
     data/runs/D/M/S/*.png                       figures
+    data/runs/D/M/S/model.safetensors           the model itself: `motorec.serving` makes users' lists of it
     data/notebooks/04_train-D-M-S.ipynb         the executed notebook
     data/timings/D/M/S.json                     seconds, memory, sizes
     data/tokens/D/S/health.json                 health of the tokenizers that the run started from
@@ -34,6 +35,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-LAYOUT = 1  # raise it when this module logs something else, so that `replay` replaces the runs logged before
+LAYOUT = 2  # raise it when this module logs something else, so that `replay` replaces the runs logged before
 ALL_SEEDS = "all"  # tag `seed` of a parent run
 HEADLINE = ("test/all/recall@20", "test/all/ndcg@20", "test/cold/recall@20", "test/cold/ndcg@20", "test/warm/recall@20")
 SHOWN = ("test/all", "test/cold", "test/warm", "epoch/valid/all", "epoch", "cost")  # sections of charts
@@ -106,6 +108,7 @@ class RunFiles:
             none, or, as an ablation of theirs, made its own.
         figures: Pictures.
         notebook: The executed notebook, if it is there.
+        model_file: Weights; None for a model in closed form, or where they are not there.
         fingerprint: Hash of the names and the bytes of all these files.
     """
 
@@ -120,12 +123,24 @@ class RunFiles:
     tokens: dict[str, float]
     figures: list[Path]
     notebook: Path | None
+    model_file: Path | None
     fingerprint: str
 
     @property
     def title(self) -> str:
         """What a reader calls the model."""
         return str(self.settings.get("title", self.model))
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether a model can be logged: it has results, needs no hidden truth, and its data are here."""
+        from motorec.reporting.runs import ORACLE
+
+        there = paths.catalogue(self.dataset).is_dir() and paths.features(self.dataset).is_dir()
+        trained = not self.history.empty
+        return bool(
+            there and self.settings and not self.left_out and self.model != ORACLE and (self.model_file or not trained)
+        )
 
     @property
     def seconds(self) -> float:
@@ -141,7 +156,7 @@ class RunFiles:
         """
         data = paths.run_data(dataset, model, seed)
         metrics = _metrics_file(dataset, model, seed)
-        history, settings = data / "history.csv", data / "settings.json"
+        history, settings, weights = data / "history.csv", data / "settings.json", data / "model.safetensors"
         timings = paths.timings() / dataset / model / f"{seed}.json"
         notebook = paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb"
         if not metrics.is_file():
@@ -165,8 +180,9 @@ class RunFiles:
             tokens=_read_health(health) if health else {},
             figures=figures,
             notebook=notebook if notebook.is_file() else None,
+            model_file=weights if weights.is_file() else None,
             fingerprint=_fingerprint(
-                [metrics, history, settings, timings, notebook, *figures, *([health] if health else [])]
+                [metrics, history, settings, weights, timings, notebook, *figures, *([health] if health else [])]
             ),
         )
 
@@ -443,11 +459,46 @@ def _log_child(client: MlflowClient, experiment: str, files: RunFiles) -> tuple[
     if files.notebook:
         client.log_artifact(run_id, files.notebook, "notebook")
         client.log_text(run_id, _html(files.notebook), f"notebook/{files.notebook.stem}.html")
+    if files.can_serve:
+        _log_model(client, experiment, run_id, files)
     # The fingerprint comes last: a run that was cut short has none, and is replaced next time.
     _finish(client, run_id, files.fingerprint, end)
     for run in old:
+        for model in run.outputs.model_outputs if run.outputs else []:
+            client.delete_logged_model(model.model_id)
         client.delete_run(run.info.run_id)
     return run_id, True
+
+
+def _log_model(client: MlflowClient, experiment: str, run_id: str, files: RunFiles) -> None:
+    """Log the model of a run, so that `mlflow.pyfunc.load_model` finds it at `runs:/<run id>/model`.
+
+    Nothing is built or loaded here: the signature and the example are known beforehand.
+    """
+    from mlflow import pyfunc
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    from motorec import serving  # brings torch, which the rest of this module can do without
+
+    tags = {key: value for key, value in files.tags().items() if key != "left_out"}
+    logged = client.create_logged_model(experiment, "model", run_id, tags, files.params(), model_type=files.model)
+    with tempfile.TemporaryDirectory() as scratch:
+        exported, packed = Path(scratch) / "run", Path(scratch) / "model"
+        exported.mkdir()
+        serving.export(files.dataset, files.model, files.seed, exported)
+        pyfunc.save_model(
+            packed,
+            loader_module=serving.__name__,
+            data_path=str(exported),
+            mlflow_model=Model(logged.artifact_location, run_id, model_uuid=logged.model_id),
+            signature=serving.signature(),
+            input_example=serving.example(files.dataset),
+            pip_requirements=serving.requirements(),
+        )
+        client.log_model_artifacts(logged.model_id, str(packed))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 def _log_parent(client: MlflowClient, experiment: str, model: str) -> None:

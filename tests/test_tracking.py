@@ -42,14 +42,6 @@ PIXEL = bytes.fromhex(
 )
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without a run: making one takes seconds."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture(autouse=True)
 def store(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with few runs to expect, and with an empty store."""
