@@ -14,6 +14,8 @@ from pathlib import Path
 
 from motorec.errors import MotorecError
 
+PLACES = "test-places.npy"  # of a run's results: `Evaluation.places` of the test split
+
 
 def root() -> Path:
     """Find the project's root: the nearest folder, from the working directory upward, that holds `params/run.yaml`.
@@ -65,12 +67,12 @@ def tokens(dataset: str, seed: int) -> Path:
 
 
 def run_data(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves that is too large for git: weights, per-user values, losses by epoch (stage 04)."""
+    """What a run leaves that is too large for git: weights, losses by epoch (stage 04)."""
     return root() / "data" / "runs" / dataset / model / str(seed)
 
 
 def run_results(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves in git: `metrics.json` (stage 04)."""
+    """What a run leaves in git: `metrics.json`, and where each test target stood, `test-places.npy` (stage 04)."""
     return root() / "results" / "runs" / dataset / model / str(seed)
 
 

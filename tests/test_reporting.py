@@ -44,15 +44,10 @@ def fabricate(dataset: str) -> None:
                     means[f"{split}/{group}/{metric}"] = factor * (level + generator.normal(0, spread))
             means |= {f"{split}/all/coverage@20": 0.5, f"{split}/all/popularity@20": 31.25}
         write_metrics(dataset, run.model, run.seed, means)
+        found = generator.random(2 * USERS) < 5 * level
+        np.save(run.places_file, np.where(found, generator.integers(1, 21, 2 * USERS), 0).astype(np.uint8))
         folder = paths.run_data(dataset, run.model, run.seed)
         folder.mkdir(parents=True)
-        frames = [
-            pd.DataFrame({"user": np.arange(USERS), "split": "test", "group": group}).assign(
-                **{metric: generator.normal(level, 0.05, USERS) for metric in METRICS}
-            )
-            for group in ("all", "cold")
-        ]
-        pd.concat(frames).to_parquet(folder / "per_user.parquet", index=False)
         epochs = np.arange(1, 31 + run.seed)
         history = pd.DataFrame({"epoch": epochs, "loss": 2 / epochs + 0.1, "bpr": 0.7 / np.sqrt(epochs)})
         history["valid/all/recall@20"] = np.where(epochs % 5 == 0, level * (1 - 1 / epochs), np.nan)
@@ -68,6 +63,8 @@ def write_metrics(dataset: str, model: str, seed: int, means: dict[str, float]) 
 def catalogue(dataset: str) -> None:
     degrees = np.random.default_rng(0).zipf(1.6, 80).clip(0, 200) - 1
     rows = [(user, item, "train") for item, degree in enumerate(degrees) for user in range(degree)]
+    cold, warm = int(np.flatnonzero(degrees == 0)[0]), int(np.flatnonzero((degrees >= 10) & (degrees < 100))[0])
+    rows += [(user, item, "test") for user in range(200 - USERS, 200) for item in (cold, warm)]
     interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
     items = pd.DataFrame({"item_id": [str(item) for item in range(80)], "text": "", "image": ""})
     Dataset(dataset, items, [str(user) for user in range(200)], interactions).save(paths.catalogue(dataset))
@@ -405,9 +402,17 @@ def test_a_missing_run_is_named_with_its_remedy(made: Path):
     assert len(report("garments").table("ablation")) == 7  # needs no run of this model
 
 
-def test_missing_values_per_user_are_named(made: Path):
-    (made / "data/runs/garments/lightgcn/3/per_user.parquet").unlink()
-    with pytest.raises(DataError, match=r"data/runs/garments/lightgcn/3/per_user\.parquet is missing"):
+def test_places_that_are_missing_or_of_other_data_are_named(made: Path):
+    file = made / "results/runs/garments/lightgcn/3/test-places.npy"
+    np.save(file, np.load(file)[1:])
+    message = r"lightgcn/3/test-places\.npy: garments: 119 places for 120 interactions of the test split.* again"
+    with pytest.raises(DataError, match=message):
+        report("garments").table("significance")
+    file.write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"lightgcn/3/test-places\.npy: "):
+        report("garments").table("significance")
+    file.unlink()
+    with pytest.raises(DataError, match=r"results/runs/garments/lightgcn/3/test-places\.npy is missing"):
         report("garments").table("significance")
 
 

@@ -88,7 +88,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.features("D"),
         paths.tokens("D", 7),
         paths.run_data("D", "M", 7),
-        paths.run_results("D", "M", 7) / "metrics.json",
+        paths.run_results("D", "M", 7),
         paths.tables() / "D",
         paths.figures() / "D",
         paths.joint("D"),

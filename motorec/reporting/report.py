@@ -287,7 +287,7 @@ class Report:
         """Test some models against the reference on the headline metrics."""
         settings = self.settings
         return compare(
-            load_per_user(runs),
+            load_per_user(runs, self.data, self.evaluation),
             settings.reference,
             settings.headline,
             alpha=settings.alpha,
