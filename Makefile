@@ -44,9 +44,11 @@ compare: setup
 	@$(BIN)/dvc repro --quiet --single-item summary
 
 # Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
+# ABLATIONS="motorec motorec-no-ara" for some of them.
+ABLATIONS ?=
 ablations: setup
-	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) --jobs $(JOBS) --keep-going ablate track
-	@$(BIN)/python -m motorec.reporting.ablations $(DATASET)
+	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) tokenize
+	@$(BIN)/python -m motorec.ablations $(DATASET) $(ABLATIONS) --jobs $(JOBS)
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=

@@ -24,14 +24,15 @@ PROFILE = "ablations"
 def write(dataset: str) -> list[Path]:
     """Write tables and figures, and give the files.
 
-    A model's ablations are shown once all their seeds are there; the others are named below the table.
+    A model's ablations are shown once all their seeds are there, with the places of their test targets; the others are
+    named below the table.
 
     Raises:
         DataError: No model has been run with all its seeds and an ablation.
         ParamsError: There is no such data set, or a file in params/ is wrong.
     """
     run, bases, written = load_profile(PROFILE, dataset), load_ablations(), []
-    missing = {one.model: one.title for one in expected_runs(run, dataset) if not one.metrics_file.is_file()}
+    missing = {one.model: one.title for one in expected_runs(run, dataset) if not one.places_file.is_file()}
     for model in run.token_models:
         mine = [name for name in run.ablations if bases[name].base == model]
         done = tuple(name for name in mine if name not in missing)
