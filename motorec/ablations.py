@@ -1,8 +1,8 @@
 """`make ablations`: the token models with one part changed at a time, on one data set, some runs side by side.
 
 What is run stands in `params/profiles/ablations.yaml`. A run leaves what notebook 04 leaves. Its metrics and the places
-of its test targets are in git, so that tables of any size grow over weeks and machines; and so is a digest of all that
-the run was made of (`results/ablations/<dataset>/made-of.json`): where it is what it would be today, the run is not made
+of its test targets are in git, so that tables of any size grow over weeks and machines. So is a digest of all that the
+run was made of (`results/ablations/<dataset>/made-of.json`): a run that would be made of the same today is not made
 again. Hundreds of runs as stages of the pipeline would make each of its steps slow, so that they are none.
 """
 
