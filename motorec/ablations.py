@@ -24,9 +24,8 @@ from motorec import clock, paths
 from motorec.config import load_profile
 from motorec.errors import MotorecError, ParamsError, nearest
 from motorec.notebook import setup
+from motorec.reporting import ablations as tables
 from motorec.reporting.runs import ExpectedRun, expected_runs
-
-PROFILE = "ablations"
 
 
 def planned(dataset: str, models: Sequence[str] = ()) -> list[ExpectedRun]:
@@ -39,17 +38,17 @@ def planned(dataset: str, models: Sequence[str] = ()) -> list[ExpectedRun]:
     Raises:
         ParamsError: A name is not in the profile.
     """
-    runs = [run for run in expected_runs(load_profile(PROFILE, dataset), dataset) if run.role != "oracle"]
+    runs = [run for run in expected_runs(load_profile(tables.PROFILE, dataset), dataset) if run.role != "oracle"]
     known = {run.model for run in runs}
     for name in models:
         if name not in known:
-            raise ParamsError(f"params/profiles/{PROFILE}.yaml does not name {name!r}. {nearest(name, known)}")
+            raise ParamsError(f"params/profiles/{tables.PROFILE}.yaml does not name {name!r}. {nearest(name, known)}")
     return [run for run in runs if not models or run.model in models]
 
 
 def record(dataset: str) -> Path:
     """Where the digests of a data set's runs stand."""
-    return paths.root() / "results" / "ablations" / dataset / "made-of.json"
+    return tables.folder(dataset) / "made-of.json"
 
 
 def recorded(dataset: str) -> dict[str, str]:
@@ -110,8 +109,6 @@ def run_all(dataset: str, models: Sequence[str] = (), jobs: int = 1) -> int:
     Raises:
         MotorecError: Another process is at it, a name does not exist, or an earlier stage has not run.
     """
-    from motorec.reporting import ablations as report
-
     made = recorded(dataset)
     record(dataset).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(record(dataset).with_name(".lock"))
@@ -126,7 +123,7 @@ def run_all(dataset: str, models: Sequence[str] = (), jobs: int = 1) -> int:
         failed = _make_all(ahead, made, jobs)
     finally:
         lock.release()
-    for file in report.write(dataset):
+    for file in tables.write(dataset):
         print(f"Ablations: {paths.shown(file)}", flush=True)
     return int(bool(failed))
 
