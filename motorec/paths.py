@@ -96,6 +96,16 @@ def tuned(dataset: str, model: str) -> Path:
     return root() / "results" / "tuning" / dataset / f"{model}.yaml"
 
 
+def sensitivity_runs(dataset: str) -> Path:
+    """Every run of the sensitivity study, a file each, so that a killed study continues."""
+    return root() / "data" / "sensitivity" / dataset
+
+
+def sensitivity(dataset: str, parameter: str) -> Path:
+    """What came of each value of a parameter, with each seed; the joint table and figures lie beside the folder."""
+    return root() / "results" / "sensitivity" / dataset / f"{parameter}.csv"
+
+
 def notebooks() -> Path:
     """Executed notebooks."""
     return root() / "data" / "notebooks"
