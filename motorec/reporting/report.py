@@ -341,7 +341,8 @@ def caption(
     tests = (
         f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
         f"{100 * (1 - settings.alpha):g}% bootstrap interval, paired t-test's p after Holm's correction over this "
-        "table, Cohen's d"
+        "table, p over seeds (Welch's t-test between the seeds' means, uncorrected; – where a model has one seed), "
+        "which the test over users takes as they fell, Cohen's d"
     )
     ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
     captions = {
