@@ -621,6 +621,21 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     assert "ml-100k,freedom" in (made / "results/tables/cold.csv").read_text()
 
 
+def test_a_table_of_cold_targets_without_any_says_why(made: Path):
+    for run in expected_runs(load_run(), "ml-100k"):
+        values = json.loads(run.metrics_file.read_text())
+        kept = {key: value for key, value in values.items() if not key.startswith("test/cold/")}
+        write_metrics("ml-100k", run.model, run.seed, kept | {"test/cold/users": 0.0})
+    why = "MovieLens 100k: no cold targets, since no item of the test split has fewer than 10 training interactions."
+    assert why in report("ml-100k").markdown("cold")
+    assert why not in report("ml-100k").markdown("warm")
+    summary.main()
+    assert why in (made / "results/tables/cold.md").read_text()
+    assert why not in (made / "results/tables/overall.md").read_text()
+    assert why in (made / "README.md").read_text()
+    assert "no warm targets" not in report("garments").markdown("warm")
+
+
 def test_without_the_reference_there_are_no_tests_against_it(made: Path):
     leave_out("motorec")
     for run in expected_runs(load_run(), "garments"):

@@ -298,7 +298,11 @@ class Report:
     def _notes(self, name: str) -> list[str]:
         if name in ("statistics", "codebooks", "mixing"):
             return list(self.below)
-        return notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
+        empty = []
+        if name in ("cold", "warm"):
+            cold_below, titles = self.evaluation.cold_below, {self.dataset: self.title}
+            empty = tables.without_targets(self.table(name), name, cold_below, titles)
+        return empty + notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
 
     def _caption(self, name: str) -> str:
         settings = self.ours.settings if name.endswith(OURS) else self.settings

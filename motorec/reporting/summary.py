@@ -166,13 +166,14 @@ def readme_section() -> str:
         f"Test, full ranking: {SEEDS}; {MARKS}. "
         f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
     )
+    empty = tables.without_targets(cold, "cold", cold_below, titles)
     figure = paths.shown(paths.figures() / "summary.png")
     links = ", ".join(
         f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation", "statistics")
     )
     return "\n".join(
         [
-            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
+            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, empty + joint_notes()),
             f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_encoders(titles)}",
             "",
             f"![Accuracy of every model on every data set, all and cold targets]({figure})",
@@ -224,7 +225,10 @@ def main() -> None:
         cells = partial(tables.readable, table, columns, titles, marks=marks)
         shown = [mark for mark in TESTS if any(mark in found for found in marks.values())]
         above = caption(name, "All data sets", settings, load_evaluation(), shown)
-        tables.write(table, cells, above, paths.tables() / name, [] if name == "ablation" else joint_notes())
+        below = [] if name == "ablation" else joint_notes()
+        if name == "cold":
+            below = tables.without_targets(table, "cold", load_evaluation().cold_below, titles) + below
+        tables.write(table, cells, above, paths.tables() / name, below)
     statistics = datasets.whole_numbers(joint_numbers("statistics", titles))
     above = caption("statistics", "All data sets", settings, load_evaluation())
     cells = partial(datasets.cells, statistics, titles)

@@ -62,6 +62,23 @@ def group_table(metrics: pd.DataFrame, group: str, headline: Sequence[str] = ())
     return table
 
 
+def without_targets(table: pd.DataFrame, group: str, cold_below: int, titles: Mapping[str, str]) -> list[str]:
+    """What stands below a table of one target group about data sets that have no target in it.
+
+    Args:
+        table: From `group_table`.
+        group: "cold" or "warm".
+        cold_below: An item with fewer training interactions is cold.
+        titles: The data sets' titles by name.
+    """
+    has = f"fewer than {cold_below}" if group == "cold" else f"{cold_below} or more"
+    empty = table.groupby("dataset", sort=False)["users"].max() == 0
+    return [
+        f"{titles[name]}: no {group} targets, since no item of the test split has {has} training interactions."
+        for name in empty.index[empty]
+    ]
+
+
 def ablation_table(
     metrics: pd.DataFrame, reference: str, headline: Sequence[str], groups: Sequence[str] = ("all", "cold")
 ) -> pd.DataFrame:
