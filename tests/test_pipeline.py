@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from motorec import clock, paths, pipeline, preflight
+from motorec import clock, config, paths, pipeline, preflight
 from motorec.config import load_run
 from motorec.errors import DataError, MotorecError, ParamsError
 
@@ -204,6 +205,26 @@ def test_a_stage_is_expected_to_take_what_it_took(project: Path) -> None:
     assert clock.expected_seconds("oracle@garments") == 4.0
     assert clock.expected_seconds("token@garments-motorec-1") < 99.0  # an ablation is another model
     assert clock.expected_seconds("train@hm-vbpr-1") > clock.expected_seconds("train@garments-vbpr-1")
+
+
+def test_a_first_run_on_hm_is_told_as_long_as_one_was(project: Path) -> None:
+    """What nobody has timed here is foretold as in the table in git; another machine is quicker or slower at all."""
+    with (ROOT / "results" / "efficiency" / "hm.csv").open() as file:
+        table = {row["model"]: row for row in csv.DictReader(file)}
+    run, told, took = config.load_profile("compare"), {}, {}
+    for model in (*run.models, *run.token_models):
+        assert model in clock.MODELS
+        if table[model]["seconds_evaluate"]:  # DVC's cache had the others
+            stage = f"{'token' if model in run.token_models else 'train'}@hm-{model}-1"
+            told[model] = clock.expected_seconds(stage)
+            took[model] = float(table[model]["seconds_fit"]) + float(table[model]["seconds_evaluate"])
+    pace = sum(told.values()) / sum(took.values())
+    assert 0.3 < pace < 3
+    for model, seconds in took.items():
+        # The start of a notebook is no part of the table's times.
+        assert 0.5 * pace * seconds < told[model] < 2 * pace * (seconds + 10), model
+    # An ablation takes what its base does.
+    assert clock.expected_seconds("ablate@hm-motorec-no-ara-1") == clock.expected_seconds("token@hm-motorec-1")
 
 
 def test_runs_side_by_side_share_the_time(project: Path) -> None:
