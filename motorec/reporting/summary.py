@@ -145,8 +145,8 @@ def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def readme_section() -> str:
-    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+def headline_table() -> str:
+    """All models on all data sets, on all and on cold targets, in the metrics shown first: a Markdown table."""
     settings, titles = load_report(), dataset_titles()
     joint = joint_tables(joint_metrics())
     overall, cold = joint["overall"], joint["cold"]
@@ -166,14 +166,20 @@ def readme_section() -> str:
         f"Test, full ranking: {SEEDS}; {MARKS}. "
         f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
     )
+    return tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes())
+
+
+def readme_section() -> str:
+    """The results as the README shows them: one table, one figure, and what the numbers are of."""
     figure = paths.shown(paths.figures() / "summary.png")
     links = ", ".join(
         f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation", "statistics")
     )
     return "\n".join(
         [
-            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
-            f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_encoders(titles)}",
+            headline_table(),
+            f"All metrics, significance and statistics of the data: {links}. {_all_models()}"
+            f"{_encoders(dataset_titles())}",
             "",
             f"![Accuracy of every model on every data set, all and cold targets]({figure})",
         ]
