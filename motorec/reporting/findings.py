@@ -181,8 +181,8 @@ def report(overall: pd.DataFrame, cold: pd.DataFrame, tested: pd.DataFrame | Non
         here = tested[(tested["group"] == group) & (tested["metric"] == metric)]
         better, worse = (int((here["significant"] & (sign * here["difference"] > 0)).sum()) for sign in (1, -1))
         sentences.append(
-            f"{own['title'].iloc[0]} is number {own.index[0] + 1} of {len(ranked)}: by more than chance, {better} are "
-            f"better and {worse} worse."
+            f"{own['title'].iloc[0]} is number {own.index[0] + 1} of {len(ranked)}; by more than chance, better: "
+            f"{better}, worse: {worse}."
         )
     return _shows(*sentences)
 

@@ -71,8 +71,8 @@ def formula(tex: str, display: bool = False) -> str:
     source = " ".join(tex.split())
     # Mathtext has no display style of its own.
     drawn = f"${source.replace(chr(92) + 'frac', chr(92) + 'dfrac') if display else source}$"
-    font = FontProperties(size=POINTS)
     with rc_context(LOOK):
+        font = FontProperties(size=POINTS)
         try:
             width, height, depth, *_ = MathTextParser("path").parse(drawn, dpi=72, prop=font)
         except ValueError as error:
