@@ -173,7 +173,7 @@ def test_nothing_is_fetched(html: dict[str, str]):
 
 def test_a_page_has_its_title_its_question_and_its_finding(html: dict[str, str]):
     page = html["garments/04_train-garments-lightgcn-2.html"]
-    assert "<title>04 · Train one model · LightGCN, seed 2 · Garments (planted)</title>" in page
+    assert "<title>04 · Train one model · Garments (planted) · LightGCN, seed 2</title>" in page
     text = " ".join(Tags(page).text.split())
     assert "Question. How well does this model rank, for each user, the items that were held back?" in text
     assert "38% are cold" in text

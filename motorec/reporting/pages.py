@@ -183,9 +183,12 @@ class Walk:
                 continue
             others = [page for page in self.pages if page.step == name and page is not found]
             if name == TRAIN:
-                beside = f" ({found.about}; all of them below)"
+                beside = f" ({found.about}; all others below)"
+            elif others:
+                seeds = ", ".join(f"[{page.seed}]({folder}{page.file})" for page in others)
+                beside = f" ({found.about}; other seeds: {seeds})"
             else:
-                beside = "".join(f", [seed {page.seed}]({folder}{page.file})" for page in others)
+                beside = ""
             lines.append(f"{number}. [{step.title}]({folder}{found.file}){beside}: {step.question}")
         return "\n".join(lines)
 
@@ -225,11 +228,12 @@ def write_dataset(dataset: str) -> Path:
     with paths.whole_folder(paths.pages(dataset)) as folder:
         for page, file in sources.items():
             notebook = nbformat.read(file, as_version=4)
-            about = " · ".join([names[page.step].title, *([page.about] if page.about else []), title])
-            html = writer.page(notebook, about, list(walk.ways(page)), partial(walk.follow, page))
+            about = " · ".join([title, *([page.about] if page.about else [])])
+            headed = f"{names[page.step].title} · {about}"
+            html = writer.page(notebook, headed, about, list(walk.ways(page)), partial(walk.follow, page))
             (folder / page.file).write_text(html, encoding="utf-8")
         text = f"# {title}\n\n{walk.told(2)}"
-        html = writer.page(_notebook(text), f"motorec · {title}", list(walk.ways(None)))
+        html = writer.page(_notebook(text), f"motorec · {title}", ways=list(walk.ways(None)))
         (folder / FIRST).write_text(html, encoding="utf-8")
     return paths.pages(dataset) / FIRST
 
@@ -252,13 +256,10 @@ def write_first() -> Path:
             f"[all targets]({CHECKOUT}/{tables}/overall.md), [cold targets]({CHECKOUT}/{tables}/cold.md)."
         )
     parts.append(_elsewhere())
-    html = Writer().page(_notebook("\n\n".join(parts)), "motorec", _first_ways(titles, run), pictures=paths.root())
+    ways = [Way("motorec", FIRST, True), *(Way(titles[name], f"{name}/{FIRST}") for name in run.datasets)]
+    html = Writer().page(_notebook("\n\n".join(parts)), "motorec", ways=ways, pictures=paths.root())
     paths.write_whole(paths.pages() / FIRST, html)
     return paths.pages() / FIRST
-
-
-def _first_ways(titles: dict[str, str], run: RunSettings) -> list[Way]:
-    return [Way("motorec", FIRST, True), *(Way(titles[name], f"{name}/{FIRST}") for name in run.datasets)]
 
 
 def _elsewhere() -> str:

@@ -100,6 +100,7 @@ class Writer:
         self,
         notebook: NotebookNode,
         title: str,
+        about: str = "",
         ways: Sequence[Way] = (),
         follow: Callable[[str], str] = lambda url: url,
         pictures: Path | None = None,
@@ -109,6 +110,7 @@ class Writer:
         Args:
             notebook: Executed; it is not changed.
             title: For the window's bar.
+            about: What the page is of, for the line above its heading.
             ways: The line of links above it.
             follow: Where a link of its text leads, given where it leads in the notebook.
             pictures: The folder in which the text's own pictures are looked for, to be put into the page.
@@ -122,7 +124,8 @@ class Writer:
             return MarkdownWithMath(renderer=renderer).render(source)
 
         self._exporter.register_filter("markdown2html", markdown)
-        html, _ = self._exporter.from_notebook_node(_readable(notebook), {"page": {"title": title, "ways": ways}})
+        shown = {"page": {"title": title, "about": about, "ways": ways}}
+        html, _ = self._exporter.from_notebook_node(_readable(notebook), shown)
         return str(html)
 
 
