@@ -183,6 +183,7 @@ def test_a_page_has_its_title_its_question_and_its_finding(html: dict[str, str])
     assert "Who took what, how much of the catalogue is cold" in first
     assert "2,000 users, 800 items, 19,872 interactions; 38% of the items are cold" in first
     assert "make compare DATASET=hm" in first
+    assert "<u>0.1" in html["index.html"]  # the headline table's second best
 
 
 def test_the_grid_has_each_runs_number_and_its_page(template: Path, html: dict[str, str]):

@@ -8,6 +8,7 @@ of them below the results. A notebook that is missing is an error; one that nobo
 from __future__ import annotations
 
 import argparse
+import base64
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -245,7 +246,8 @@ def write_first() -> Path:
         DataError: A run or a report is missing.
     """
     run, titles = load_run(), dataset_titles()
-    figure = f"![Test accuracy of every model on every data set]({paths.shown(paths.figures() / 'summary.png')})"
+    picture = base64.b64encode((paths.figures() / "summary.png").read_bytes()).decode("ascii")
+    figure = f"![Test accuracy of every model on every data set](data:image/png;base64,{picture})"
     parts = [ABOUT, figure, headline_table()]
     parts += [f"## {titles[name]}\n\n{Walk(name, run).told(3, f'{name}/')}" for name in run.datasets]
     for name in run.shown:
@@ -257,7 +259,7 @@ def write_first() -> Path:
         )
     parts.append(_elsewhere())
     ways = [Way("motorec", FIRST, True), *(Way(titles[name], f"{name}/{FIRST}") for name in run.datasets)]
-    html = Writer().page(_notebook("\n\n".join(parts)), "motorec", ways=ways, pictures=paths.root())
+    html = Writer().page(_notebook("\n\n".join(parts)), "motorec", ways=ways)
     paths.write_whole(paths.pages() / FIRST, html)
     return paths.pages() / FIRST
 

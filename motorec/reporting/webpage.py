@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -43,8 +42,8 @@ class Way:
 class _Renderer(IPythonRenderer):
     """Markdown to HTML with drawn formulas, and with links that lead to pages."""
 
-    def __init__(self, follow: Callable[[str], str], **options: Any) -> None:
-        super().__init__(escape=False, exclude_anchor_links=True, **options)
+    def __init__(self, follow: Callable[[str], str]) -> None:
+        super().__init__(escape=False, exclude_anchor_links=True)
         self._follow = follow
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
@@ -103,7 +102,6 @@ class Writer:
         about: str = "",
         ways: Sequence[Way] = (),
         follow: Callable[[str], str] = lambda url: url,
-        pictures: Path | None = None,
     ) -> str:
         """One page.
 
@@ -113,15 +111,13 @@ class Writer:
             about: What the page is of, for the line above its heading.
             ways: The line of links above it.
             follow: Where a link of its text leads, given where it leads in the notebook.
-            pictures: The folder in which the text's own pictures are looked for, to be put into the page.
 
         Raises:
             MotorecError: A formula cannot be drawn.
         """
 
         def markdown(source: str) -> str:
-            renderer = _Renderer(follow, embed_images=pictures is not None, path=str(pictures or ""))
-            return MarkdownWithMath(renderer=renderer).render(source)
+            return MarkdownWithMath(renderer=_Renderer(follow)).render(source)
 
         self._exporter.register_filter("markdown2html", markdown)
         shown = {"page": {"title": title, "about": about, "ways": ways}}
