@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro pages compare ablations tune tuned test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro pages compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make compare run every model on one data set, by default your copy of the H&M data (see README.md)"
 	@echo "make ablations run the token models with one part changed at a time, on one data set"
 	@echo "make tune    tune every model on the validation split of one data set; make tuned writes the best into params/"
+	@echo "make sensitivity vary the settings of MoToRec one at a time and draw what validation says, on one data set"
 	@echo "make mlflow  tell MLflow about runs whose files it has not seen"
 
 setup: $(VENV)/.installed
@@ -49,9 +50,11 @@ compare: setup
 	@$(BIN)/dvc repro --quiet --single-item summary
 
 # Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
+# ABLATIONS="motorec motorec-no-ara" for some of them.
+ABLATIONS ?=
 ablations: setup
-	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) --jobs $(JOBS) --keep-going ablate track
-	@$(BIN)/python -m motorec.reporting.ablations $(DATASET)
+	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) tokenize
+	@$(BIN)/python -m motorec.ablations $(DATASET) $(ABLATIONS) --jobs $(JOBS)
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=
@@ -60,6 +63,11 @@ tune: setup
 
 tuned: setup
 	@$(BIN)/python -m motorec.tuning $(DATASET) $(MODELS) --apply
+
+# One setting at a time, JOBS side by side; PARAMETERS="gamma K" for some of those in params/sensitivity.yaml.
+PARAMETERS ?=
+sensitivity: setup
+	@$(BIN)/python -m motorec.sensitivity $(DATASET) $(PARAMETERS) --jobs $(JOBS)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,8 +1,8 @@
 """Frozen, typed settings of every stage, read from `params/`. Nothing else in the package reads that folder.
 
 A key that does not exist stops the run before it starts, with the file, the key and the nearest known one. A file of
-settings that a data set may need otherwise (`features`, `tokenize`, `train`, `evaluate`, `models/*`) may carry a
-`per_dataset:` block whose entries are laid over the rest for one data set.
+settings that a data set may need otherwise (`features`, `tokenize`, `train`, `evaluate`, `sensitivity`, `models/*`) may
+carry a `per_dataset:` block whose entries are laid over the rest for one data set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -274,6 +274,49 @@ class TuneSettings(Settings):
     pruning: PruningSettings = PruningSettings()
 
 
+class Varied(Settings):
+    """A setting that the sensitivity study varies, and what is tried in place of its default."""
+
+    symbol: str  # as LaTeX's mathematics writes it, without dollars: \gamma
+    title: str
+    key: str  # of the model's settings, dotted; or `inputs.cold_below`, see `motorec.sensitivity.study`
+    values: Annotated[tuple[Any, ...], Field(min_length=1)]  # in the order of the axis; the default is added
+    unset: str = "null"  # how null is written
+
+    @field_validator("values")
+    @classmethod
+    def _are_numbers_in_order(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        numbers = [value for value in values if value is not None]
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for value in numbers):
+            raise ValueError("each value must be a number, or null where the setting may be null")
+        if values.count(None) > 1 or any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise ValueError("the values must increase, null once and anywhere")
+        return values
+
+
+class SensitivitySettings(Settings):
+    """`params/sensitivity.yaml`: which settings of which model are varied, one at a time, on which data sets."""
+
+    model: Name
+    datasets: tuple[Name, ...]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    vary: tuple[str, ...]  # names of `parameters`, in the order of tables and figures
+    parameters: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], Varied]
+
+    @model_validator(mode="after")
+    def _knows_what_it_varies(self) -> SensitivitySettings:
+        for name in self.vary:
+            if name not in self.parameters:
+                raise ValueError(
+                    f"vary names {name!r}, which is not among the parameters. "
+                    + nearest(name, self.parameters).rstrip(".")
+                )
+        for key in ("vary", "seeds"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key} names something more than once")
+        return self
+
+
 class Ablation(Settings):
     """One entry of `params/ablations.yaml`: a model with some settings changed, by dotted key."""
 
@@ -331,6 +374,8 @@ def _keys_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
         fields = getattr(kind, "model_fields", {})
         if isinstance(part, str) and part in fields:
             kind = fields[part].annotation
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
     return list(getattr(kind, "model_fields", {}))
 
 
@@ -470,6 +515,11 @@ def load_tune() -> TuneSettings:
     return _load(TuneSettings, "tune.yaml")
 
 
+def load_sensitivity(dataset: str | None = None) -> SensitivitySettings:
+    """Read `params/sensitivity.yaml`."""
+    return _load(SensitivitySettings, "sensitivity.yaml", dataset)
+
+
 def load_dataset(name: str) -> DatasetSettings:
     """Read `params/data/<name>.yaml`.
 
@@ -577,14 +627,18 @@ def load_authors(name: str) -> dict[str, Any]:
     return values
 
 
-def known_settings(choice: ModelChoice) -> dict[str, Any]:
+def known_settings(choice: ModelChoice, dataset: str | None = None) -> dict[str, Any]:
     """All settings of a model by dotted key, those of its training and tokenizer included.
 
     A setting that holds a mapping stands there as a whole too.
+
+    Args:
+        choice: The model, resolved for a data set or for none.
+        dataset: Whose tokenizer settings; None: those for all data sets.
     """
     values: dict[str, Any] = choice.settings | {"training": choice.training.model_dump(mode="json")}
     if "tokenizer" in values:
-        values["tokenizer"] = merge(load_tokenizer(), values["tokenizer"])
+        values["tokenizer"] = merge(load_tokenizer(dataset), values["tokenizer"])
 
     def flat(nested: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from motorec.errors import MotorecError
 
+PLACES = "test-places.npy"  # of a run's results: `Evaluation.places` of the test split
+
 
 def root() -> Path:
     """Find the project's root: the nearest folder, from the working directory upward, that holds `params/run.yaml`.
@@ -65,12 +67,12 @@ def tokens(dataset: str, seed: int) -> Path:
 
 
 def run_data(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves that is too large for git: weights, per-user values, losses by epoch (stage 04)."""
+    """What a run leaves that is too large for git: weights, losses by epoch (stage 04)."""
     return root() / "data" / "runs" / dataset / model / str(seed)
 
 
 def run_results(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves in git: `metrics.json` (stage 04)."""
+    """What a run leaves in git: `metrics.json`, and where each test target stood, `test-places.npy` (stage 04)."""
     return root() / "results" / "runs" / dataset / model / str(seed)
 
 
@@ -92,6 +94,16 @@ def studies(dataset: str, model: str) -> Path:
 def tuned(dataset: str, model: str) -> Path:
     """The best settings that tuning found; the table of trials lies beside it."""
     return root() / "results" / "tuning" / dataset / f"{model}.yaml"
+
+
+def sensitivity_runs(dataset: str) -> Path:
+    """Every run of the sensitivity study, a file each, so that a killed study continues."""
+    return root() / "data" / "sensitivity" / dataset
+
+
+def sensitivity(dataset: str, parameter: str) -> Path:
+    """What came of each value of a parameter, with each seed; the joint table and figures lie beside the folder."""
+    return root() / "results" / "sensitivity" / dataset / f"{parameter}.csv"
 
 
 def notebooks(dataset: str = "") -> Path:

@@ -24,6 +24,7 @@ def check() -> None:
     run = config.load_run()
     config.load_report()
     config.load_tune()
+    config.load_sensitivity()
     _check_names(run)
     for dataset in run.datasets:
         check_dataset(run, dataset)

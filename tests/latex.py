@@ -12,7 +12,8 @@ COMMANDS = {
     "begin", "end", "toprule", "midrule", "bottomrule", "textbf", "underline", "par", "footnotesize",
     "textbackslash", "textasciitilde", "textasciicircum", "textbar", *"%&#_{}$",
 }  # fmt: skip
-MATHS = {"pm", "Delta", "geq", "times", "dagger", "ddagger", "rightarrow", "leftarrow"}
+GREEK = {"alpha", "gamma", "lambda", "rho", "tau"}
+MATHS = {"pm", "Delta", "geq", "times", "dagger", "ddagger", "rightarrow", "leftarrow", *GREEK}
 ESCAPED = re.compile(r"\\[%&#_{}$]")
 
 

@@ -22,7 +22,7 @@ from torchmetrics.functional.retrieval import (
 from motorec.config import EvaluationSettings
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, MotorecError, ParamsError
-from motorec.evaluation import compare, evaluate, validate
+from motorec.evaluation import compare, evaluate, judge, validate
 from motorec.evaluation import metrics as m
 from motorec.evaluation.evaluate import bucket_names, rank
 
@@ -72,6 +72,30 @@ def test_an_empty_place_is_never_a_hit_of_the_user_before():
     # -1 in row 1 must not be read as the last item of row 0, which is a target there.
     targets = sparse.csr_matrix(np.array([[0, 0, 1], [1, 0, 0]], dtype=np.float32))
     assert not m.find_hits(np.array([[0], [-1]]), targets).any()
+
+
+def test_places_by_hand():
+    # Rows as above; the lists hold items 1 and 6 at places 2 and 4, and end early for user 1.
+    top = np.array([[3, 1, 2, 6], [3, 1, 2, -1]])
+    targets = sparse.csr_matrix(np.array([[0, 1, 0, 0, 1, 0, 1], [1, 0, 1, 0, 0, 0, 0]], dtype=np.float32))
+    assert m.find_places(top, targets).tolist() == [2, 0, 4, 0, 3]
+
+
+def test_places_of_the_targets_are_all_that_per_user_values_need():
+    data, scores = random_dataset(5), np.random.default_rng(5).normal(size=(30, 40)).round(1)
+    result = evaluate(fixed(scores), data, "test", EvaluationSettings(cutoffs=(3, 7)))
+    again = judge(result.places, data, "test", EvaluationSettings(cutoffs=(3, 7)))
+    pd.testing.assert_frame_equal(again, result.per_user)
+    # Lists that were judged at 7 can be judged at 3 later.
+    shorter = EvaluationSettings(cutoffs=(3,))
+    direct = evaluate(fixed(scores), data, "test", shorter)
+    pd.testing.assert_frame_equal(judge(result.places, data, "test", shorter), direct.per_user)
+    assert (direct.places == np.where(result.places > 3, 0, result.places)).all()
+    for group in ("all", "cold", "deg0-4"):
+        mean = result.per_user.query("group == @group")["ndcg@7"].mean()
+        assert result.means[f"test/{group}/ndcg@7"] == pytest.approx(mean, abs=1e-12)
+    with pytest.raises(DataError, match="another version of the data"):
+        judge(result.places[1:], data, "test", shorter)
 
 
 @pytest.mark.parametrize("seed", range(5))

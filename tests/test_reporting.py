@@ -29,9 +29,12 @@ METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate", "prec
 USERS = 60
 
 
-def fabricate(dataset: str) -> None:
-    """Runs of everything that is asked for, each model at its own level."""
-    for run in expected_runs(load_run_for(dataset), dataset):
+PAPERS = ["no-rqvae", "no-ara", "literal-ara", "no-sparsity", "no-contrastive", "no-hybrid"]  # ablations of motorec
+
+
+def fabricate(dataset: str, runs: list[ExpectedRun] | None = None) -> None:
+    """Runs of everything that is asked for, or some others, each model at its own level."""
+    for run in runs or expected_runs(load_run_for(dataset), dataset):
         generator = np.random.default_rng([run.seed, *run.model.encode()])
         level = LEVEL.get(run.model, 0.11)
         means: dict[str, float] = {}
@@ -44,15 +47,10 @@ def fabricate(dataset: str) -> None:
                     means[f"{split}/{group}/{metric}"] = factor * (level + generator.normal(0, spread))
             means |= {f"{split}/all/coverage@20": 0.5, f"{split}/all/popularity@20": 31.25}
         write_metrics(dataset, run.model, run.seed, means)
+        found = generator.random(2 * USERS) < 5 * level
+        np.save(run.places_file, np.where(found, generator.integers(1, 21, 2 * USERS), 0).astype(np.uint8))
         folder = paths.run_data(dataset, run.model, run.seed)
-        folder.mkdir(parents=True)
-        frames = [
-            pd.DataFrame({"user": np.arange(USERS), "split": "test", "group": group}).assign(
-                **{metric: generator.normal(level, 0.05, USERS) for metric in METRICS}
-            )
-            for group in ("all", "cold")
-        ]
-        pd.concat(frames).to_parquet(folder / "per_user.parquet", index=False)
+        folder.mkdir(parents=True, exist_ok=True)
         epochs = np.arange(1, 31 + run.seed)
         history = pd.DataFrame({"epoch": epochs, "loss": 2 / epochs + 0.1, "bpr": 0.7 / np.sqrt(epochs)})
         history["valid/all/recall@20"] = np.where(epochs % 5 == 0, level * (1 - 1 / epochs), np.nan)
@@ -68,6 +66,8 @@ def write_metrics(dataset: str, model: str, seed: int, means: dict[str, float]) 
 def catalogue(dataset: str) -> None:
     degrees = np.random.default_rng(0).zipf(1.6, 80).clip(0, 200) - 1
     rows = [(user, item, "train") for item, degree in enumerate(degrees) for user in range(degree)]
+    cold, warm = int(np.flatnonzero(degrees == 0)[0]), int(np.flatnonzero((degrees >= 10) & (degrees < 100))[0])
+    rows += [(user, item, "test") for user in range(200 - USERS, 200) for item in (cold, warm)]
     interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
     items = pd.DataFrame({"item_id": [str(item) for item in range(80)], "text": "", "image": ""})
     Dataset(dataset, items, [str(user) for user in range(200)], interactions).save(paths.catalogue(dataset))
@@ -102,6 +102,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fabricate(dataset)
             catalogue(dataset)
             tokenizers(dataset)
+        change("profiles/ablations.yaml", seeds=[1, 2], ablation_seeds=[1, 2])
+        variants = expected_runs(load_profile("ablations", "garments"), "garments")
+        fabricate("garments", [run for run in variants if run.model.removeprefix("motorec-") in PAPERS])
+        for dataset in ("garments", "ml-100k"):
             report(dataset).write_joint()
     (folder / "README.md").write_text(f"# Title\n\n{summary.BEGIN}\nstale\n{summary.END}\n\nThe rest.\n")
     return folder
@@ -316,7 +320,6 @@ def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path
     overall = (made / "results/tables/overall.md").read_text()
     assert "† differs from `motorec`, ‡ differs from `tokenbridge`" in overall
     assert all("†" in row for row in overall.splitlines() if "| Popularity |" in row)
-    assert "† differs from the full model" in (made / "results/tables/ablation.md").read_text()
 
 
 def test_headline_metrics_are_means_over_seeds_and_leave_out_ablations(made: Path):
@@ -341,6 +344,7 @@ def test_joint_tables_without_a_report_name_the_remedy(made: Path):
 
 
 def test_what_the_paper_reports_stands_beside_ours_unranked(made: Path):
+    catalogue("baby")
     fabricate("baby")
     results = report("baby")
     assert "paper" in results.table_names
@@ -402,12 +406,21 @@ def test_a_missing_run_is_named_with_its_remedy(made: Path):
         report("garments").table("overall")
     with pytest.raises(DataError, match=message):
         summary.main()
-    assert len(report("garments").table("ablation")) == 7  # needs no run of this model
+    variants = ablations.ablation_report("garments", "motorec").table("ablation")
+    assert len(variants) == 8  # the oracle, too; needs no run of this model
 
 
-def test_missing_values_per_user_are_named(made: Path):
-    (made / "data/runs/garments/lightgcn/3/per_user.parquet").unlink()
-    with pytest.raises(DataError, match=r"data/runs/garments/lightgcn/3/per_user\.parquet is missing"):
+def test_places_that_are_missing_or_of_other_data_are_named(made: Path):
+    file = made / "results/runs/garments/lightgcn/3/test-places.npy"
+    np.save(file, np.load(file)[1:])
+    message = r"lightgcn/3/test-places\.npy: garments: 119 places for 120 interactions of the test split.* again"
+    with pytest.raises(DataError, match=message):
+        report("garments").table("significance")
+    file.write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"lightgcn/3/test-places\.npy: "):
+        report("garments").table("significance")
+    file.unlink()
+    with pytest.raises(DataError, match=r"results/runs/garments/lightgcn/3/test-places\.npy is missing"):
         report("garments").table("significance")
 
 
@@ -435,19 +448,19 @@ def test_significance_and_ablations_are_families_of_their_own():
     one = models.set_index(["model", "group", "metric"])["difference"]["tokenbridge"]
     other = ours.set_index(["model", "group", "metric"])["difference"]["motorec"]
     pd.testing.assert_series_equal(one, -other)
-    variants = report("garments").table("ablation_significance")
-    assert set(variants["model"]) == set(load_run().ablations)
+    variants = ablations.ablation_report("garments", "motorec").table("ablation_significance")
+    assert set(variants["model"]) == {f"motorec-{name}" for name in PAPERS}
     assert models.query("model == 'popularity'")["significant"].all()
 
 
 def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Path):
-    change("profiles/ablations.yaml", seeds=[1, 2], ablation_seeds=[1, 2])
     run = load_profile("ablations", "garments")
     names = [path.relative_to(made).as_posix() for path in ablations.write("garments")]  # motorec's six are there
     folder = "results/ablations/garments"
     assert names == [f"{folder}/motorec.md", f"{folder}/motorec-significance.md", f"{folder}/motorec.png"]
     text = (made / names[0]).read_text()
     assert "Not run yet: fusion by concatenation." in text
+    assert "† differs from the full model" in text
     assert "TokenBridge" not in text
     for one in expected_runs(run, "garments"):
         if one.model in ("tokenbridge-graph", "tokenbridge-random"):
@@ -467,9 +480,9 @@ def test_ablations_that_were_not_run_name_the_command(capsys: pytest.CaptureFixt
     assert "make ablations DATASET=hm" in capsys.readouterr().err
 
 
-def test_a_data_set_without_ablations_or_truth_has_the_rest(made: Path):
-    results = report("ml-100k")
-    assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
+def test_a_data_set_without_truth_has_the_rest_and_no_report_has_the_ablations(made: Path):
+    for results in (report("garments"), report("ml-100k")):
+        assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
     written = results.write()
     assert all(path.is_file() for path in written)
     assert "oracle" not in (made / "results/tables/ml-100k/overall.csv").read_text()
@@ -532,6 +545,7 @@ def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
     assert "H&M, one week" in text
     assert "results/tables/hm/overall.md" not in text
     (made / "data/runs-elsewhere").rename(made / "data/runs")  # the data set's own tables are made where its runs are
+    catalogue("hm")
     report("hm").write_table("overall")
     summary.main()
     assert "[H&M, one week](results/tables/hm/overall.md)" in (made / "README.md").read_text()
@@ -583,7 +597,7 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
         markdown, printed, numbers = (
             (made / f"results/tables/garments/{name}.{kind}").read_text() for kind in ("md", "tex", "csv")
         )
-        if name.startswith("ablation") or name in ("statistics", "codebooks", "mixing"):
+        if name in ("statistics", "codebooks", "mixing"):
             assert "Left out" not in markdown + printed
         else:
             assert markdown.endswith(f"\n\n{note}\n")

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from motorec import paths
 from motorec.config import load_model, load_run, load_run_for
 from motorec.models import model_class
+from motorec.reporting import summary
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -124,7 +125,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.features("D"),
         paths.tokens("D", 7),
         paths.run_data("D", "M", 7),
-        paths.run_results("D", "M", 7) / "metrics.json",
+        paths.run_results("D", "M", 7),
         paths.tables() / "D",
         paths.figures() / "D",
         paths.joint("D"),
@@ -174,6 +175,14 @@ def test_a_model_depends_on_all_that_it_is_made_of(group: str) -> None:
             path = file.relative_to(ROOT).as_posix()
             if path.removeprefix("motorec/").startswith(parts) and file.name != "__init__.py":
                 assert path in listed or f"{Path(path).parent}" in listed, f"{group}, {name}: {path}"
+
+
+def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    written = tmp_path / "README.md"
+    written.write_bytes((ROOT / "README.md").read_bytes())
+    summary.update_readme(written)
+    assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
 
 
 def test_no_machine_is_named_in_tracked_files() -> None:

@@ -22,7 +22,8 @@ from motorec.features import save_all
 from motorec.reporting import tuning as table
 from motorec.tuning import choice
 from motorec.tuning.__main__ import main
-from motorec.tuning.study import Study, Trial, check, sources, tune
+from motorec.tuning.study import Study, Trial, check, tune
+from motorec.variant import sources
 
 ROOT = Path(__file__).parent.parent
 BPR = """\

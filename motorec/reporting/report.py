@@ -56,7 +56,7 @@ OURS = "-ours"  # ends the name of a piece that has our own model for reference
 SEEDS = "mean ± standard deviation over seeds"
 MARKS = "best bold, second underlined, the oracle not counted"
 TESTS = {"†": "significance", "‡": f"significance{OURS}"}  # the mark of what each table of tests finds
-JOINT = ("statistics", *TESTS.values(), "ablation_significance")  # tables that the joint ones are made of, too
+JOINT = ("statistics", *TESTS.values())  # tables that the joint ones are made of, too
 
 
 @dataclass(frozen=True)
@@ -191,23 +191,18 @@ class Report:
 
     def _has(self, name: str) -> bool:
         """Whether the data set has what a piece compares: the reference may be left out, like any model."""
-        if name.startswith("ablation") and not self.has_ablations:
-            return False
+        if name.startswith("ablation"):
+            return False  # written by `reporting.ablations`, from runs of their own
         if name in ("mixing", "embeddings"):
             return bool(self.mapped)
         if name == "codebooks":
             return bool(self.run.token_models) and load_tokenizer(self.dataset).get("quantize", True)
         if name == "paper":
             return self.dataset in paper.load_paper().reported
-        if not name.startswith(("ablation", "significance", "comparison")):
+        if not name.startswith(("significance", "comparison")):
             return True
         reference = self.settings.ours if name.endswith(OURS) else self.settings.reference
         return any(run.model == reference for run in with_results(self.models))
-
-    @property
-    def has_ablations(self) -> bool:
-        """Whether ablations are run on this data set."""
-        return any(run.role == "ablation" for run in self.runs)
 
     def table(self, name: str) -> pd.DataFrame:
         """All numbers of a table.
@@ -287,7 +282,7 @@ class Report:
         """Test some models against the reference on the headline metrics."""
         settings = self.settings
         return compare(
-            load_per_user(runs),
+            load_per_user(runs, self.data, self.evaluation),
             settings.reference,
             settings.headline,
             alpha=settings.alpha,

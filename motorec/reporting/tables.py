@@ -22,6 +22,8 @@ BETTER_WHEN_LARGER = ("recall", "ndcg", "mrr", "hit_rate", "precision")
 LABELS = {
     "dataset": "Data set",
     "title": "Model",
+    "parameter": "Parameter",
+    "value": "Value",
     "seeds": "Seeds",
     "group": "Targets",
     "metric": "Metric",
@@ -276,13 +278,13 @@ def to_markdown(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
 
 
 def to_latex(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
-    """A LaTeX tabular of finished cells, a rule between one data set and the next, and notes below."""
+    """A LaTeX tabular of finished cells, a rule between one data set or parameter and the next, and notes below."""
     numeric = "".join("l" if place < 2 else "r" for place in range(len(cells.columns)))
     lines = [f"% {caption}", "% Needs \\usepackage{booktabs}.", f"\\begin{{tabular}}{{{numeric}}}", "\\toprule"]
     lines.append(" & ".join(cells.columns) + r" \\")
-    by_dataset = cells.columns[0] == label("dataset")
+    in_blocks = cells.columns[0] in (label("dataset"), label("parameter"))
     for place, row in enumerate(cells.to_numpy().tolist()):
-        if place == 0 or (by_dataset and row[0]):
+        if place == 0 or (in_blocks and row[0]):
             lines.append("\\midrule")
         # After a rule or the end of a row, LaTeX would read a bracket or a star as an argument of it.
         start = "{}" if row[0].startswith(("[", "*")) else ""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from motorec import config, paths, tracking
+from motorec import config, paths, sidebyside, tracking
 from motorec.errors import ParamsError, nearest
 from motorec.reporting import tuning as table
+from motorec.sidebyside import Stage
 from motorec.tuning.study import Study, Trial
 
 TYPICAL = 45.0  # seconds of a trial, where nobody has measured
@@ -37,15 +36,18 @@ def run(dataset: str, models: Sequence[str] = (), jobs: int = 1) -> int:
             raise ParamsError(f"params/tune.yaml does not name {name!r}. {nearest(name, known)}")
     names = list(models or settings.models)
     print(forecast(dataset, names, jobs), flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        failed = [
-            name for name, ok in zip(names, pool.map(lambda name: _stage(dataset, name), names), strict=True) if not ok
-        ]
+    stages = [
+        Stage(f"tuning/dvc.yaml:tune@{dataset}-{name}", f"{dataset}/{name}", paths.studies(dataset, name) / "log.txt")
+        for name in names
+    ]
+    failed = sidebyside.run(stages, jobs)
     if len(failed) < len(names):
         print(f"The joint table: {paths.shown(table.write(dataset))}", flush=True)
         tracking.log_studies(dataset)
     if failed:
-        print(f"Not finished: {', '.join(failed)}; the same command continues.", file=sys.stderr)
+        print(
+            f"Not finished: {', '.join(stage.label for stage in failed)}; the same command continues.", file=sys.stderr
+        )
     return int(bool(failed))
 
 
@@ -74,26 +76,3 @@ def seconds_per_trial(dataset: str, model: str) -> float | None:
         cost = json.loads(file.read_text(encoding="utf-8"))
         return float(sum(cost.get(f"seconds_{part}", 0.0) for part in ("build", "train", "evaluate")))
     return None
-
-
-def _stage(dataset: str, model: str) -> bool:
-    """Run one study's stage, passing on what it says of its trials."""
-    log = paths.studies(dataset, model) / "log.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    target = f"tuning/dvc.yaml:tune@{dataset}-{model}"
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", target]
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            command, cwd=paths.root(), stdout=subprocess.PIPE, stderr=stream, text=True, bufsize=1
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(f"{dataset}/{model}: "):
-                print(line, end="", flush=True)
-        status = process.wait()
-    if status:
-        said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("ERROR")]
-        print(f"{dataset}/{model} failed: {' '.join(said) or 'see'} ({paths.shown(log)})", file=sys.stderr)
-    else:
-        print(f"{dataset}/{model}: finished", flush=True)
-    return status == 0

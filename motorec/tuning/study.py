@@ -6,8 +6,6 @@ that was killed continues where it was, and ends with the trials it would have h
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import math
 import shutil
@@ -21,21 +19,17 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-import motorec
-from motorec import config, paths, seeding
+from motorec import config, paths, seeding, variant
 from motorec.config import ChoiceSpace, ModelChoice, Space, TuneSettings
 from motorec.errors import MissingContent, MotorecError, ParamsError
 from motorec.evaluation import validate
 from motorec.experiment import Experiment
 from motorec.models import TrainedRecommender, model_class
-from motorec.tokenizer import TokenizerSettings
 
 if TYPE_CHECKING:
     import optuna
 
 DIGITS = 4  # of a float that the sampler chose: more say nothing, and fill the params files
-# What these give is part of a study's fingerprint as values: settings, interactions, features.
-BY_VALUE = {f"motorec.{name}" for name in ("config", "data", "data.dataset", "errors", "features", "paths", "progress")}
 
 
 @dataclass(frozen=True)
@@ -109,11 +103,7 @@ class Study:
         check(dataset, model)
         settings, spaces = config.load_tune(), config.load_search(model)
         known = config.known_settings(config.load_model(model))
-        full = Experiment.load(dataset, model, config.load_run().seeds[0])
-        # Whatever is done with the rest, nobody can look at the test split.
-        kept = full.dataset.interactions["split"] != "test"
-        data = replace(full.dataset, interactions=full.dataset.interactions[kept].reset_index(drop=True), truth=None)
-        experiment = replace(full, dataset=data)
+        experiment = variant.without_test(Experiment.load(dataset, model, config.load_run().seeds[0]))
         defaults, authors = {key: known[key] for key in spaces}, config.load_authors(model)
         given = (defaults, defaults | authors) if authors else (defaults,)
         study = cls(experiment, spaces, given, settings, paths.root())
@@ -173,15 +163,13 @@ class Study:
             raise
         except (optuna.TrialPruned, MotorecError) as error:
             pruned = isinstance(error, optuna.TrialPruned)
-            run = f"{experiment.inputs.dataset}/{choice.name}/{experiment.inputs.seed}: "
             best_epoch = max(trial.reports, key=lambda epoch: (trial.reports[epoch], -epoch), default=None)
             outcome = {
                 "state": "pruned" if pruned else "failed",
                 "epochs": max(trial.reports, default=0),
                 "best_epoch": best_epoch,
                 "value": None if best_epoch is None else trial.reports[best_epoch],
-                # What follows the first sentence is advice about files and settings of a run that is kept.
-                "reason": "" if pruned else str(error).removeprefix(run).split(". ")[0].rstrip("."),
+                "reason": "" if pruned else variant.first_sentence(experiment, error),
             }
         done = replace(trial, **outcome, seconds=round(time.perf_counter() - started, 2))
         done.write(self.folder)
@@ -199,18 +187,8 @@ class Study:
 
         It draws the same random numbers as the model itself: those go by its kind.
         """
-        base = self.experiment.choice
-        training = base.training.model_dump(mode="json")
-        changed = config.set_dotted(base.settings | {"training": training}, values)
-        training = changed.pop("training") | self.settings.stopping.model_dump()
-        where = f"trial {name}, training"
-        return base.model_copy(
-            update={
-                "name": name,
-                "settings": changed,
-                "training": config.parse(config.TrainingSettings, training, where),
-            }
-        )
+        stopping = {f"training.{key}": value for key, value in self.settings.stopping.model_dump().items()}
+        return variant.changed(self.experiment.choice, {**values, **stopping}, name)
 
     def _ask(self, past: list[Trial]) -> optuna.Trial:
         """The next trial, by a sampler that starts anew from the finished ones."""
@@ -265,40 +243,9 @@ class Study:
     def _fingerprint(self) -> str:
         """What the trials depend on; more of them may be asked for later."""
         experiment = replace(self.experiment, choice=self.choice(self.given[0], self.experiment.choice.name))
-        inputs, code = experiment.inputs, model_class(experiment.choice.kind).__module__
         effort = self.settings.model_dump(mode="json", exclude={"datasets", "models", "trials"})
         spaces = {key: space.model_dump(mode="json") for key, space in self.spaces.items()}
-        digest = hashlib.sha256(json.dumps([experiment.settings(), effort, spaces, self.given]).encode())
-        digest.update(experiment.dataset.interactions.to_csv(index=False).encode())
-        for features in inputs.features.values():
-            digest.update(features.matrix.tobytes())
-        files = sources(code, "motorec.experiment", "motorec.training")
-        if "tokenizer" in experiment.choice.settings and inputs.tokens is not None:
-            files += sorted(file for file in inputs.tokens.rglob("*") if file.is_file())
-        for file in files:
-            digest.update(file.read_bytes())
-        return digest.hexdigest()[:16]
-
-
-def sources(*modules: str) -> list[Path]:
-    """The files of some of this package's modules and of those they import, without the ones in `BY_VALUE`.
-
-    A package's own file, which only passes names on, is followed and left out.
-    """
-    root = Path(motorec.__file__).parent.parent
-    found: set[Path] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        stem = root.joinpath(*name.split("."))
-        file = next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
-        if file is None or file in found or name in BY_VALUE:
-            continue
-        found.add(file)
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("motorec"):
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return sorted(file for file in found if file.name != "__init__.py")
+        return variant.digest(experiment, effort, spaces, self.given)
 
 
 def check(dataset: str, model: str) -> None:
@@ -314,16 +261,10 @@ def check(dataset: str, model: str) -> None:
             "params/tune.yaml."
         )
     choice = config.load_model(model, dataset)
-    base = choice.settings | {"training": choice.training.model_dump(mode="json")}
     for key, space in spaces.items():
         where = f"params/models/{model}.yaml, search, {key}"
         for value in space.choices if isinstance(space, ChoiceSpace) else (space.low, space.high):
-            changed = config.set_dotted(base, {key: value})
-            config.parse(config.TrainingSettings, changed.pop("training"), where)
-            config.parse(model_class(choice.kind).Settings, changed, where)
-            if "tokenizer" in changed:
-                tokenizer = config.merge(config.load_tokenizer(dataset), changed["tokenizer"])
-                config.parse(TokenizerSettings, tokenizer, where)
+            variant.check(choice, dataset, {key: value}, where)
 
 
 def tune(dataset: str, model: str) -> None:
