@@ -86,13 +86,19 @@ def test_ablations_name_only_what_is_proven():
         ]
     )
     titles = {"a": "without A", "b": "without B", "c": "without C", "d": "without D"}
-    told = findings.ablations(tested, titles, "MoToRec", "recall@20")
+    told = findings.ablations({"MoToRec": tested}, titles, "recall@20")
     assert (
-        "On all targets, by Recall@20 and against MoToRec: *without C* (−0.0300) and *without A* (−0.0100) are worse, "
+        "MoToRec, all targets, by Recall@20: *without C* (−0.0300) and *without A* (−0.0100) are worse, "
         "*without D* (+0.0400) is better; of the other 1 nothing is proven."
     ) in told
-    assert "On cold targets, by Recall@20 and against MoToRec: none is worse, none is better; of the other 1" in told
+    assert (
+        "MoToRec, cold targets, by Recall@20: none is worse, none is better; of the other 1 nothing is proven." in told
+    )
     assert "0.5" not in told
+    many = compared([(name, "all", "recall@20", -0.01 * place, True) for place, name in enumerate("fedcbagh", 1)])
+    told = findings.ablations({"MoToRec": many}, titles, "recall@20")
+    assert "*h* (−0.0800), *g* (−0.0700), *without A* (−0.0600), *without B*" in told
+    assert "*without C* (−0.0400) and 3 more are worse, none is better." in told
 
 
 def test_report_names_the_first_and_where_the_reference_stands():

@@ -17,6 +17,7 @@ from motorec.reporting.tables import label
 
 MODALITIES = {"text": "the texts", "image": "the pictures"}
 TOP = 0.1  # the share of the items that is called the head of the catalogue
+NAMED = 5  # ablations of a kind that are named, the largest differences first
 TOLD = 0.1  # an attribute is told by features if neighbours agree by this share of the way from chance to always
 
 
@@ -127,28 +128,29 @@ def training(
     )
 
 
-def ablations(tested: pd.DataFrame, titles: Mapping[str, str], full: str, metric: str) -> str:
+def ablations(tested: Mapping[str, pd.DataFrame], titles: Mapping[str, str], metric: str) -> str:
     """Notebook 05: which parts have shown their worth.
 
     Args:
-        tested: `evaluation.compare` of the ablations with the full model.
+        tested: By the full model's title, `evaluation.compare` of its ablations with it.
         titles: The ablations' titles by name.
-        full: The full model's title.
         metric: The one that counts.
     """
     sentences = []
-    for group, here in tested[tested["metric"] == metric].groupby("group", sort=False):
-        proven = here[here["significant"]]
-        told = []
-        for verdict, part in (
-            ("worse", proven[proven["difference"] < 0].sort_values("difference")),
-            ("better", proven[proven["difference"] > 0].sort_values("difference", ascending=False)),
-        ):
-            pairs = zip(part["model"], part["difference"], strict=True)
-            names = [f"*{titles.get(name, name)}* ({_signed(difference)})" for name, difference in pairs]
-            told.append(f"{_listed(names) if names else 'none'} {'is' if len(names) < 2 else 'are'} {verdict}")
-        rest = f"; of the other {len(here) - len(proven)} nothing is proven" if len(proven) < len(here) else ""
-        sentences.append(f"On {group} targets, by {label(metric)} and against {full}: {', '.join(told)}{rest}.")
+    for full, table in tested.items():
+        for group, here in table[table["metric"] == metric].groupby("group", sort=False):
+            proven = here[here["significant"]]
+            told = []
+            for verdict, part in (
+                ("worse", proven[proven["difference"] < 0].sort_values("difference")),
+                ("better", proven[proven["difference"] > 0].sort_values("difference", ascending=False)),
+            ):
+                pairs = list(zip(part["model"], part["difference"], strict=True))
+                names = [f"*{titles.get(name, name)}* ({_signed(difference)})" for name, difference in pairs[:NAMED]]
+                names += [f"{len(pairs) - NAMED} more"] if len(pairs) > NAMED else []
+                told.append(f"{_listed(names) if names else 'none'} {'is' if len(names) < 2 else 'are'} {verdict}")
+            rest = f"; of the other {len(here) - len(proven)} nothing is proven" if len(proven) < len(here) else ""
+            sentences.append(f"{full}, {group} targets, by {label(metric)}: {', '.join(told)}{rest}.")
     return _shows(*sentences)
 
 

@@ -271,6 +271,7 @@ def _elsewhere() -> str:
         "the method, point by point": "docs/fidelity.md",
         "TokenBridge, our own model": "docs/tokenbridge.md",
         "comparing runs in MLflow": "docs/mlflow.md",
+        "what each part is worth, all runs": "results/ablations",
         "all tables": "results/tables",
         "all figures": "results/figures",
     }
