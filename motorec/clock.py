@@ -29,6 +29,8 @@ TYPICAL = {
     "ablations": 12.0,
     "report": 15.0,
     "summary": 10.0,
+    "pages": 10.0,
+    "index": 5.0,
 }
 # The same by model, for trainings, on H&M as tuned there: fitting and evaluation of results/efficiency/hm.csv, a
 # validation every fourth epoch, and the start of a notebook. A test holds them to that table.

@@ -7,7 +7,7 @@ A run is a data set D, a model M and a seed S. MLflow is told what stands in
     data/runs/D/M/S/settings.json               every parameter
     data/runs/D/M/S/*.png                       figures
     data/runs/D/M/S/model.safetensors           the model itself: `motorec.serving` makes users' lists of it
-    data/notebooks/04_train-D-M-S.ipynb         the executed notebook
+    data/notebooks/D/04_train-D-M-S.ipynb       the executed notebook
     data/timings/D/M/S.json                     seconds, memory, sizes
     data/tokens/D/S/health.json                 health of the tokenizers that the run started from
 
@@ -165,7 +165,7 @@ class RunFiles:
         metrics = _metrics_file(dataset, model, seed)
         history, settings, weights = data / "history.csv", data / "settings.json", data / "model.safetensors"
         timings = paths.timings() / dataset / model / f"{seed}.json"
-        notebook = paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb"
+        notebook = paths.notebooks(dataset) / f"04_train-{dataset}-{model}-{seed}.ipynb"
         if not metrics.is_file():
             raise DataError(
                 f"{paths.shown(metrics)} is missing: run `dvc repro`, or `dvc pull` where a remote holds the outputs."

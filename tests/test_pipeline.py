@@ -71,8 +71,9 @@ def tiny_project(folder: Path) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """A hash of every result, of the lock, and of every executed notebook."""
-    files = [folder / "dvc.lock", *folder.glob("results/**/*"), *folder.glob("data/notebooks/*")]
+    """A hash of every result, of the lock, and of every executed notebook and page."""
+    kinds = ("results/**/*", "data/notebooks/**/*", "data/pages/**/*")
+    files = [folder / "dvc.lock", *(file for kind in kinds for file in folder.glob(kind))]
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(files)
@@ -85,8 +86,8 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     first = tiny_project(tmp_path / "first")
     done = shell(first, sys.executable, "-m", "motorec.pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/15] encoders" in done.stdout
-    assert "Done: 15 of 15 stages ran" in done.stdout
+    assert "[1/17] encoders" in done.stdout
+    assert "Done: 17 of 17 stages ran" in done.stdout
 
     names = digests(first)
     for table in ("overall", "cold"):
@@ -100,9 +101,10 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
         metrics["test/all/recall@20"], abs=1e-5
     )
     assert "| BPR-MF |" in (first / "README.md").read_text()
+    assert "garments/04_train-garments-bpr-1.html" in (first / "data/pages/index.html").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
-    assert "Nothing to do: all 15 stages are up to date" in again.stdout
+    assert "Nothing to do: all 17 stages are up to date" in again.stdout
     assert digests(first) == names
 
     clone = tmp_path / "clone"

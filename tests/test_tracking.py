@@ -81,7 +81,7 @@ def write_run(model: str, seed: int, recall: float, trained: bool = True, datase
         ]
     paths.write_whole(data / "history.csv", "\n".join(history) + "\n")
     paths.write_whole(data / "curve.png", PIXEL)
-    paths.write_whole(paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb", json.dumps(NOTEBOOK))
+    paths.write_whole(paths.notebooks(dataset) / f"04_train-{dataset}-{model}-{seed}.ipynb", json.dumps(NOTEBOOK))
     timings = {"seconds_train": 30.0, "seconds_evaluate": 2.5, "seconds_per_epoch": 3, "peak_memory_mb": 512.25}
     paths.write_whole(paths.timings() / dataset / model / f"{seed}.json", json.dumps(timings))
 
