@@ -47,7 +47,7 @@ DATASET ?= hm
 compare: setup
 	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report pages
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
-	@$(BIN)/dvc repro --quiet --single-item summary
+	@$(BIN)/dvc repro --quiet --single-item summary index
 
 # Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
 # ABLATIONS="motorec motorec-no-ara" for some of them.

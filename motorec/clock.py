@@ -136,7 +136,7 @@ class Clock:
             return f"{self._restored} of {self._total} stages were brought back from DVC's cache in {elapsed}."
         if not self._ran:
             return f"Nothing to do: all {self._total} stages are up to date (looked for {elapsed})."
-        return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Tables and figures are in results/."
+        return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Results are in results/, and to read in data/pages/."
 
     def _pace(self, elapsed: float) -> float:
         """How this machine compares with the expectation, once there is something to compare."""

@@ -135,12 +135,9 @@ class Walk:
     def follow(self, page: Page, url: str) -> str:
         """Where a link of a notebook leads on its page: to the page of the other notebook, of the same seed if it can.
 
-        A notebook that is not run on the data set is told about in the data set's index. Other files are where they
-        were: a notebook lies one folder below the root, its page three.
+        One that is not run on the data set has no page: its link leads to the data set's index.
         """
         step, ending, place = url.partition(".ipynb")
-        if url.startswith("../"):
-            return f"{CHECKOUT}/{url}"
         if not ending:
             return url
         found = self.target(step, page.seed)
