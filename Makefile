@@ -39,7 +39,7 @@ repro: setup
 # Every model with several seeds on one data set; the same command continues what was stopped.
 DATASET ?= hm
 compare: setup
-	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
+	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report readable
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary
 

@@ -83,13 +83,15 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     first = tiny_project(tmp_path / "first")
     done = shell(first, sys.executable, "-m", "motorec.pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/15] encoders" in done.stdout
-    assert "Done: 15 of 15 stages ran" in done.stdout
+    assert "[1/16] encoders" in done.stdout
+    assert "Done: 16 of 16 stages ran" in done.stdout
 
     names = digests(first)
     for table in ("overall", "cold", "ablation"):
         for kind in ("csv", "md", "tex"):
             assert f"results/tables/{table}.{kind}" in names
+    readable = ("tokens.csv", "tokens.png", "information.pdf")
+    assert {f"results/readable/garments/{name}" for name in readable} <= set(names)
     metrics = json.loads((first / "results/runs/garments/motorec/1/metrics.json").read_text())
     assert {"test/all/recall@20", "test/cold/ndcg@20", "valid/all/recall@20"} <= set(metrics)
     overall = pd.read_csv(first / "results/tables/overall.csv")
@@ -100,7 +102,7 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     assert "| BPR-MF |" in (first / "README.md").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
-    assert "Nothing to do: all 15 stages are up to date" in again.stdout
+    assert "Nothing to do: all 16 stages are up to date" in again.stdout
     assert digests(first) == names
 
     clone = tmp_path / "clone"

@@ -68,7 +68,8 @@ def test_notebooks_are_stripped_and_plain(notebook: Path) -> None:
 
 def test_there_is_a_notebook_per_stage() -> None:
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    first = ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    assert names == [*first, "07_readable_tokens"]
 
 
 def test_dvc_and_paths_speak_of_the_same_places() -> None:
@@ -92,6 +93,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.tables() / "D",
         paths.figures() / "D",
         paths.joint("D"),
+        paths.readable("D"),
     ):
         assert paths.shown(path) in outs
 
