@@ -31,6 +31,7 @@ from jaxtyping import Bool, Float, Int
 
 DRAWS = 200  # random orders of the items behind a chance purity
 PENALTIES = tuple(10.0**power for power in range(-1, 6))  # of the ridge regression; the last is as good as no codes
+NOTHING = 0.01  # share of the attributes' variance below which codes predict nothing
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,30 @@ class Information:
         return (self.mutual - self.expected) / room if room > 1e-9 else float("nan")
 
 
-def counts(codes: Int[np.ndarray, " items"], attribute: Attribute) -> pd.DataFrame:
-    """How many items of each code have each value.
+@dataclass(frozen=True)
+class Counts:
+    """How many items of each code have each value, codes and values that do not occur left out."""
 
-    Args:
-        codes: -1 where an item has none.
-        attribute: Items of which it is unknown are left out.
+    codes: Int[np.ndarray, " used"]
+    sizes: Int[np.ndarray, " used"]  # items of each code
+    values: Int[np.ndarray, " occurring"]  # numbers of the values
+    held: Int[np.ndarray, "used occurring"]
 
-    Returns:
-        A row per code in use, a column per value that occurs (their numbers in `values`), and the column `items`.
-    """
-    here = (codes >= 0) & attribute.known
-    members = attribute.members[here]
-    occurs = np.flatnonzero(members.any(axis=0))
-    table = pd.DataFrame(members[:, occurs].astype(np.int64), columns=occurs).assign(items=1)
-    return table.groupby(codes[here]).sum()
+    @classmethod
+    def of(cls, codes: Int[np.ndarray, " items"], attribute: Attribute) -> Counts:
+        """Count.
+
+        Args:
+            codes: -1 where an item has none.
+            attribute: Items of which it is unknown are left out.
+        """
+        here = (codes >= 0) & attribute.known
+        members = attribute.members[here]
+        used, place, sizes = np.unique(codes[here], return_inverse=True, return_counts=True)
+        values = np.flatnonzero(members.any(axis=0))
+        held = np.zeros((len(used), len(values)), dtype=np.int64)
+        np.add.at(held, place, members[:, values])
+        return cls(used, sizes, values, held)
 
 
 def information(codes: Int[np.ndarray, " items"], attribute: Attribute) -> Information:
@@ -116,10 +126,9 @@ def information(codes: Int[np.ndarray, " items"], attribute: Attribute) -> Infor
     from sklearn.metrics import mutual_info_score
     from sklearn.metrics.cluster import expected_mutual_information
 
-    table = counts(codes, attribute)
-    sizes = table.pop("items").to_numpy()
-    held = table.to_numpy()
-    tables = [np.stack([sizes - one, one], axis=1) for one in held.T] if attribute.several else [held]
+    counts = Counts.of(codes, attribute)
+    held = counts.held
+    tables = [np.stack([counts.sizes - one, one], axis=1) for one in held.T] if attribute.several else [held]
     mutual = expected = entropy = 0.0
     for one in tables:
         one = one[:, one.sum(axis=0) > 0]
@@ -173,9 +182,8 @@ def per_code(
     """
     from scipy.stats import hypergeom
 
-    table = counts(codes, attribute)
-    sizes = table.pop("items").to_numpy()
-    held, everyone = table.to_numpy(), sizes.sum()
+    counts = Counts.of(codes, attribute)
+    sizes, held, everyone = counts.sizes, counts.held, counts.sizes.sum()
     of_value = held.sum(axis=0)
     # Whole numbers, less a share of one: that decides between equals only.
     best = np.argmax(held - 0.5 * of_value / max(1, everyone), axis=1) if len(held) else np.zeros(0, dtype=int)
@@ -186,9 +194,9 @@ def per_code(
     tail = hypergeom.sf(most - 1, everyone, of_value[best], sizes)
     return pd.DataFrame(
         {
-            "code": table.index.to_numpy(),
+            "code": counts.codes,
             "items": sizes,
-            "value": [attribute.values[table.columns[place]] for place in best],
+            "value": [attribute.values[counts.values[place]] for place in best],
             "purity": purity,
             "base": base,
             "lift": purity / base,
@@ -221,23 +229,17 @@ def readings(table: pd.DataFrame, share: float, items: int, alpha: float) -> Boo
     return (found <= alpha) & (table["purity"] >= share).to_numpy() & (table["items"] >= items).to_numpy()
 
 
-def mutual_information_gap(
-    codes: Int[np.ndarray, "items levels"], attributes: Sequence[Attribute]
-) -> Float[np.ndarray, " attributes"]:
+def mutual_information_gap(shares: Float[np.ndarray, "levels attributes"]) -> Float[np.ndarray, " attributes"]:
     r"""MIG of each attribute: :math:`(I(C^{(a)}; A) - I(C^{(b)}; A)) / H(A)` of the two levels that tell most of it.
 
     Args:
-        codes: A column per level, of any number of modalities; -1 where an item has none.
-        attributes: To be told.
+        shares: `Information.normalised` of each level and attribute.
 
     Returns:
         Missing for an attribute that does not vary. Of a single level, what it tells.
     """
-    found = []
-    for attribute in attributes:
-        shares = sorted((information(level, attribute).normalised for level in codes.T), reverse=True)
-        found.append(shares[0] - (shares[1] if len(shares) > 1 else 0.0))
-    return np.array(found)
+    ordered = np.sort(np.concatenate([shares, np.zeros((1, shares.shape[1]))]), axis=0)[::-1]
+    return np.where(np.isnan(shares).any(axis=0), np.nan, ordered[0] - ordered[1])
 
 
 @dataclass(frozen=True)
@@ -263,11 +265,12 @@ def dci(codes: Int[np.ndarray, "items levels"], attributes: Sequence[Attribute])
     r"""DCI with the levels for latents.
 
     Each attribute's values, as columns of 0 and 1, are predicted from the codes of all levels, one-hot, by a ridge
-    regression; its penalty is the one of `PENALTIES` with the least error on items left out one at a time. The paper
-    leaves the regressor open, and takes the weights of a linear one for importance. Here importance :math:`R_{ia}` is
-    the variance of level i's part of the prediction, summed over the values of attribute a, as a share of the
-    attribute's variance: weights of codes that are seldom used count little. With :math:`P_{ia}` the shares of a row of
-    :math:`R`, :math:`Q_{ia}` those of a column, and :math:`\rho_i`, :math:`\gamma_a` the shares of rows and columns in
+    regression; its penalty, for each value, is the one of `PENALTIES` with the least error on items left out one at a
+    time. The paper leaves the regressor open, and takes the weights of a linear one for importance. Here importance
+    :math:`R_{ia}` is the variance of level i's part of the prediction, summed over the values of attribute a, as a
+    share of the attribute's variance: weights of codes that are seldom used count little. With :math:`P_{ia}` the
+    shares of a row of :math:`R`, :math:`Q_{ia}` those of a column, and :math:`\rho_i`, :math:`\gamma_a` the shares of
+    rows and columns in
     the whole,
 
     .. math:: D = \sum_i \rho_i \left(1 + \sum_a P_{ia} \log_A P_{ia}\right), \quad
@@ -281,7 +284,8 @@ def dci(codes: Int[np.ndarray, "items levels"], attributes: Sequence[Attribute])
         attributes: Those that do not vary are left out, and so are items of which one is unknown.
 
     Returns:
-        D is missing where fewer than two attributes vary, C with one level, all where there is nothing to learn from.
+        D is missing where fewer than two attributes vary, C with one level, both where less than `NOTHING` of the
+        variance is predicted (they would be shares of noise), and all where there is nothing to learn from.
     """
     from sklearn.linear_model import RidgeCV
     from threadpoolctl import threadpool_limits
@@ -308,10 +312,12 @@ def dci(codes: Int[np.ndarray, "items levels"], attributes: Sequence[Attribute])
     importance = np.stack([parts[:, attribute_of == a].sum(1) / one.var(0).sum() for a, one in enumerate(targets)], 1)
 
     chosen = np.searchsorted(PENALTIES, np.atleast_1d(ridge.alpha_))
-    errors = ridge.cv_results_.reshape(len(y), y.shape[1], -1)[:, np.arange(y.shape[1]), chosen].sum(axis=0)
+    errors = ridge.cv_results_.reshape(*y.shape, -1)[:, np.arange(y.shape[1]), chosen].sum(axis=0)
     of_mean = ((y - y.mean(axis=0)) ** 2).sum(axis=0) * (len(y) / (len(y) - 1)) ** 2
     told = [1 - errors[attribute_of == a].sum() / of_mean[attribute_of == a].sum() for a in range(len(targets))]
-    return DCI(_concentration(importance), _concentration(importance.T), float(np.mean(told)), importance, names)
+    informativeness = float(np.mean(told))
+    rows = importance if informativeness >= NOTHING else np.zeros_like(importance)
+    return DCI(_concentration(rows), _concentration(rows.T), informativeness, importance, names)
 
 
 def _concentration(importance: Float[np.ndarray, "rows columns"]) -> float:

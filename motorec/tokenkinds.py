@@ -54,29 +54,26 @@ def all_kinds(
     Raises:
         DataError: The tokenizers of this seed are missing, or were pretrained with other settings.
     """
-    found: dict[str, dict[str, Codes]] = {OURS: pretrained(dataset.name, features, settings, seed)}
+    tokenizers = pretrained(dataset.name, features, settings, seed)
+    found = {OURS: _codes(tokenizers, features)}
     if settings.sparsity > 0:
         without = settings.model_copy(update={"sparsity": 0.0})
-        tokenizers = new_tokenizers(without, features, seed, dataset.name)
-        weights = rarity_weights(dataset.item_degrees(), tau, without.rarity)
-        pretrain(tokenizers, features, weights, seed, dataset.name)
-        found["no-sparsity"] = _codes(tokenizers, features)
-    tokenizers = new_tokenizers(settings, features, seed, dataset.name)
+        others = new_tokenizers(without, features, seed, dataset.name)
+        pretrain(others, features, rarity_weights(dataset.item_degrees(), tau, without.rarity), seed, dataset.name)
+        found["no-sparsity"] = _codes(others, features)
     found["kmeans"] = {
-        modality: residual_kmeans(tokenizer, features[modality], dataset.name, seed)
-        for modality, tokenizer in tokenizers.items()
+        name: residual_kmeans(tokenizer, features[name], dataset.name, seed) for name, tokenizer in tokenizers.items()
     }
     found["random"] = {
-        modality: dealt(codes, numpy_generator(seed, dataset.name, "dealt", modality))
-        for modality, codes in found[OURS].items()
+        name: dealt(codes, numpy_generator(seed, dataset.name, "dealt", name)) for name, codes in found[OURS].items()
     }
-    return {kind: found[kind] for kind in KINDS if kind in found}
+    return found
 
 
 def pretrained(
     dataset: str, features: Mapping[str, Features], settings: TokenizerSettings, seed: int
-) -> dict[str, Codes]:
-    """The codes of notebook 03's tokenizers.
+) -> dict[str, RQVAE]:
+    """The tokenizers of notebook 03.
 
     Raises:
         DataError: They are missing, or were pretrained with other settings.
@@ -88,7 +85,7 @@ def pretrained(
             f"{paths.shown(folder)} was made with other settings than those in params/tokenize.yaml. Run the tokenize "
             "stage again (notebook 03_tokenize, or `dvc repro`)."
         )
-    return _codes(tokenizers, features)
+    return tokenizers
 
 
 def residual_kmeans(tokenizer: RQVAE, features: Features, dataset: str, seed: int) -> Codes:

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
 
 from motorec import config, paths
@@ -81,13 +81,14 @@ class Readable:
 
     @cached_property
     def chance(self) -> dict[tuple[str, str], Float[np.ndarray, " sizes"]]:
-        """Chance purity of every number of items, by modality and attribute."""
+        """Chance purity of every number of items that a code has, by modality and attribute."""
         found = {}
+        largest = max(int(np.unique(codes[codes >= 0], return_counts=True)[1].max()) for *_, codes in self._levels())
         for modality in self.modalities:
             here = self.codes[self.seeds[0]][OURS][modality][:, 0] >= 0
             for attribute in self.attributes:
                 generator = numpy_generator(self.settings.seed, "chance purity", modality, attribute.name)
-                found[modality, attribute.name] = chance_purity(here, attribute, here.size, generator)
+                found[modality, attribute.name] = chance_purity(here, attribute, largest, generator)
         return found
 
     @cached_property
@@ -138,17 +139,19 @@ class Readable:
     @cached_property
     def whole_by_seed(self) -> pd.DataFrame:
         """A row per seed, kind and modality, and one for all modalities together: MIG and DCI."""
+        told = self.by_seed.set_index([*LEVEL, "attribute"])["nmi"].unstack()  # noqa: PD010 - NaN is to stay
         rows = []
         for seed, kinds in self.codes.items():
             for kind, by_modality in kinds.items():
-                groups = {name: by_modality[name] for name in self.modalities}
+                groups = {name: [name] for name in self.modalities}
                 if len(groups) > 1:
-                    groups[TOGETHER] = np.concatenate(list(groups.values()), axis=1)
-                for modality, codes in groups.items():
-                    found = dci(codes, self.attributes)
-                    gaps = pd.Series(mutual_information_gap(codes, self.attributes))
-                    row = {"seed": seed, "kind": kind, "modality": modality, "mig": gaps.mean()}
-                    rows.append(row | {name: getattr(found, name) for name in WHOLE if name != "mig"})
+                    groups[TOGETHER] = self.modalities
+                for name, modalities in groups.items():
+                    found = dci(np.concatenate([by_modality[one] for one in modalities], axis=1), self.attributes)
+                    shares = told.loc[(seed, kind, modalities), :].to_numpy()
+                    gaps = pd.Series(mutual_information_gap(shares))
+                    row = {"seed": seed, "kind": kind, "modality": name, "mig": gaps.mean()}
+                    rows.append(row | {measure: getattr(found, measure) for measure in WHOLE if measure != "mig"})
         return pd.DataFrame(rows)
 
     @cached_property
@@ -175,16 +178,21 @@ class Readable:
         return pd.concat(frames, ignore_index=True).drop(columns="rank")
 
     def items_of(self, token: pd.Series) -> Int[np.ndarray, " items"]:
-        """The places of a token's items, those with its value first.
+        """The places of a token's items, in the catalogue's order.
 
         Args:
             token: A row of `shown` or `every_code`.
         """
         codes = self.codes[token["seed"]][token["kind"]][token["modality"]][:, token["level"] - 1]
-        attribute = next(one for one in self.attributes if one.name == token["attribute"])
-        has = attribute.members[:, attribute.values.index(token["value"])]
-        places = np.flatnonzero((codes == token["code"]) & attribute.known)
-        return places[np.argsort(~has[places], kind="stable")]
+        return np.flatnonzero((codes == token["code"]) & self._attribute(token).known)
+
+    def has_value(self, token: pd.Series) -> Bool[np.ndarray, " items"]:
+        """Which items of the catalogue have a token's value."""
+        attribute = self._attribute(token)
+        return attribute.members[:, attribute.values.index(token["value"])]
+
+    def _attribute(self, token: pd.Series) -> Attribute:
+        return next(one for one in self.attributes if one.name == token["attribute"])
 
     def examples(self) -> pd.DataFrame:
         """The tokens shown, each with the texts of some of its items: for the notebook, no file.
@@ -278,11 +286,16 @@ class Readable:
             return readable_figures.reading(self.reading_by_seed, self.title)
         _known(name, dict.fromkeys(FIGURES), "figure")
         folder, images = paths.raw(self.dataset.name), self.dataset.items["image"]
-        pictures = [
-            [folder / images.iloc[place] for place in self.items_of(token)[:SHOWN_ITEMS] if images.iloc[place]]
-            for _, token in self.shown.iterrows()
-        ]
+        pictures = []
+        for _, token in self.shown.iterrows():
+            has, places = self.has_value(token), self.items_of(token)[:SHOWN_ITEMS]
+            pictures.append([(folder / images.iloc[place], bool(has[place])) for place in places if images.iloc[place]])
         return readable_figures.tokens(self.shown, pictures, self.title)
+
+    @property
+    def in_text(self) -> tuple[str, ...]:
+        """The columns that make the items' texts: an attribute among them was given to the tokenizer."""
+        return config.load_dataset(self.dataset.name).text
 
     @property
     def has_pictures(self) -> bool:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from motorec.reporting.codebooks import MODALITIES
 from motorec.reporting.figures import MARKERS, grid, palette, themed
 from motorec.tokenkinds import KINDS
 
-THUMBNAIL = 112  # pixels along each edge of a picture
+THUMBNAIL = 92  # pixels along each edge of a picture
+FRAME = 4  # pixels of the frame around one
 SHADES = {"rqvae": 0, "no-sparsity": 1, "kmeans": 2, "random": 7}  # of the palette, the same in every figure
 
 
@@ -55,7 +59,7 @@ def information(table: pd.DataFrame, title: str) -> Figure:
             axis.set_ylim(len(attributes) - 0.5, -0.5)
             axis.set_xlim(min(-0.03, table["ami"].min() - 0.03), max(0.2, 1.12 * table["ami"].max()))
             axis.set_title(f"{MODALITIES[modality]}, level {level}")
-            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     for axis in axes[-1]:
         axis.set_xlabel("AMI with the attribute")
     handles, names = axes[0, 0].get_legend_handles_labels()
@@ -90,36 +94,45 @@ def reading(table: pd.DataFrame, title: str) -> Figure:
         axis.grid(visible=False, axis="x")
         axis.set_ylim(0, max(0.1, 1.1 * table["reading"].max()))
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    axes[0, 0].set_ylabel("share of the codes in use")
+    axes[0, 0].set_ylabel("codes that read")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 @themed
-def tokens(shown: pd.DataFrame, pictures: Sequence[Sequence[Path]], title: str) -> Figure:
+def tokens(shown: pd.DataFrame, pictures: Sequence[Sequence[tuple[Path, bool]]], title: str) -> Figure:
     """Tokens with pictures of their items: a row per token, what it reads as to the left.
 
     Args:
         shown: `Readable.shown`.
-        pictures: Of each token's items, those with its value first.
+        pictures: Of each token some items' pictures, and whether the item has the token's value: then it is framed.
         title: The data set's title.
     """
-    from PIL import Image
-
     most = max(map(len, pictures))
-    figure = Figure(figsize=(7.4, 0.74 * len(shown) + 0.9), layout="constrained")
-    axes = figure.subplots(len(shown), 1 + most, squeeze=False, gridspec_kw={"width_ratios": [3.2] + [1] * most})
+    figure = Figure(figsize=(7.4, 0.7 * len(shown) + 0.9), layout="constrained")
+    axes = figure.subplots(len(shown), 2, squeeze=False, gridspec_kw={"width_ratios": [3.2, most]})
     figure.suptitle(f"{title}: the most and the least readable tokens", fontsize=13, fontweight="bold")
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, files, (_, token) in zip(axes, pictures, shown.iterrows(), strict=True):
+    for (words, strip), items, (_, token) in zip(axes, pictures, shown.iterrows(), strict=True):
         where = f"{MODALITIES[token['modality']]}, level {token['level']}, code {token['code']}"
         shares = f"{100 * token['purity']:.0f}% of {token['items']} items (chance {100 * token['chance']:.0f}%)"
-        row[0].text(0.0, 0.82, f"{token['readable']} readable · {where}", fontsize=7, color="0.35", va="center")
-        row[0].text(0.0, 0.5, f"{token['attribute']}: {token['value']}", fontsize=10, fontweight="bold", va="center")
-        row[0].text(0.0, 0.18, shares, fontsize=8, va="center")
-        for axis, file in zip(row[1:], files, strict=False):
-            with Image.open(file) as picture:
-                axis.imshow(np.asarray(picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL))))
+        words.text(0.0, 0.84, f"{token['readable']} readable · {where}", fontsize=7, color="0.35", va="center")
+        words.text(0.0, 0.5, f"{token['attribute']}: {token['value']}", fontsize=10, fontweight="bold", va="center")
+        words.text(0.0, 0.16, shares, fontsize=8, va="center")
+        row = np.full((THUMBNAIL + 2 * FRAME, most * (THUMBNAIL + 4 * FRAME), 3), 255, dtype=np.uint8)
+        for place, (file, framed) in enumerate(items):
+            start = place * (THUMBNAIL + 4 * FRAME)
+            if framed:
+                row[:, start : start + THUMBNAIL + 2 * FRAME] = np.round(255 * np.array(palette()[0]))
+            row[FRAME:-FRAME, start + FRAME : start + FRAME + THUMBNAIL] = _thumbnail(file)
+        strip.imshow(row)
+        for axis in (words, strip):
+            axis.set_axis_off()
+    frame = Patch(facecolor="none", edgecolor=palette()[0], linewidth=2, label="has the value")
+    figure.legend(handles=[frame], loc="outside lower right", frameon=False, fontsize=9)
     return figure
+
+
+def _thumbnail(file: Path) -> UInt8[np.ndarray, "edge edge 3"]:
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from motorec.reporting.codebooks import MODALITIES
-from motorec.reporting.readable_tables import difference, rule
+from motorec.reporting.readable_tables import WHOLE, difference, rule
 from motorec.tokenkinds import KINDS, OURS
 
 if TYPE_CHECKING:
@@ -21,23 +21,31 @@ def finding(results: Readable) -> str:
         points += [_reading(results, modality), _told(results, modality)]
         points += [_against(results, modality, kind) for kind in results.kinds if kind in ("kmeans", "no-sparsity")]
     points.append(_apart(results))
+    if len(results.seeds) > 1:
+        share = f"{100 * (1 - results.settings.alpha):g}%"
+        points.append(f"**Intervals**: {share}, paired over {len(results.seeds)} seeds, uncorrected for their number.")
+    given = [f"`{one.name}`" for one in results.attributes if one.name in results.in_text]
+    if given:
+        points.append(f"**Given**: the items' texts hold {' and '.join(given)} word for word.")
     return "\n".join(f"- {point}" for point in points)
 
 
 def verdict(results: Readable) -> str:
     """Whether tokens read as a value: most of them, some only, or no more than by chance; of each modality.
 
-    Judged are the codes of the first level. "More" is by the interval over seeds, with one seed by the difference.
+    Judged are the codes of the first level. More than by chance is more than codes dealt out at random in every seed.
     """
     words = []
     for modality in results.modalities:
-        gap = _row(results.comparison("random"), modality=modality, measure="reading/1")
-        least = gap["difference"] if pd.isna(gap["low"]) else gap["low"]
-        how = "no more than by chance" if least <= 0 else "most do" if gap["ours"] >= 0.5 else "some do, most do not"
-        table = results.table("levels")
-        below = table[(table["modality"] == modality) & (table["kind"] == OURS) & (table["level"] > 1)]["reading"]
+        table = results.reading_by_seed
+        table = table[table["modality"] == modality]
+        first = table[table["level"] == 1].set_index("seed")
+        ours, dealt = (first.loc[first["kind"] == kind, "reading"] for kind in (OURS, "random"))
+        how = "most do" if ours.mean() >= 0.5 else "some do, most do not"
+        how = how if (ours > dealt).all() else "no more than by chance"
+        below = table[(table["kind"] == OURS) & (table["level"] > 1)].groupby("level")["reading"].mean()
         rest = f", of those below {', '.join(map(_percent, below))}" if len(below) else ""
-        words.append(f"{MODALITIES[modality]}, {how}: of the first level's codes {_percent(gap['ours'])}{rest}")
+        words.append(f"{MODALITIES[modality]}, {how}: of the first level's codes {_percent(ours.mean())}{rest}")
     told = f"A code does if {rule(results.settings)}."
     return f"**Do tokens read as a value of an attribute?** Of {'; of '.join(words)}. {told}"
 
@@ -60,11 +68,11 @@ def _told(results: Readable, modality: str) -> str:
         ours = here[here["kind"] == OURS]
         best = ours.sort_values("ami", ascending=False, kind="stable").iloc[0]
         others = [
-            f"{KINDS[kind]} {_row(here, kind=kind, attribute=best['attribute'])['ami']:.2f}"
+            f"{KINDS[kind]} {_two(_row(here, kind=kind, attribute=best['attribute'])['ami'])}"
             for kind in results.kinds
             if kind != OURS
         ]
-        words.append(f"level {level} most of `{best['attribute']}`, AMI {best['ami']:.2f} ({', '.join(others)})")
+        words.append(f"level {level} most of `{best['attribute']}`, AMI {_two(best['ami'])} ({', '.join(others)})")
     return f"**What {MODALITIES[modality]} tell**: {'; '.join(words)}."
 
 
@@ -91,9 +99,8 @@ def _apart(results: Readable) -> str:
     words = []
     for kind in results.kinds:
         row = _row(table, kind=kind, modality=last)
-        shares = f"disentanglement {row['disentanglement']:.2f}, informativeness {row['informativeness']:.2f}"
-        words.append(f"{KINDS[kind]} MIG {row['mig']:.2f}, {shares}")
-    return f"**A level for an attribute?** All levels together: {'; '.join(words)}."
+        words.append(f"{KINDS[kind]} {', '.join(_two(row[measure]) for measure in WHOLE)}")
+    return f"**A level for an attribute?** {', '.join(WHOLE.values())} of all levels together: {'; '.join(words)}."
 
 
 def _row(table: pd.DataFrame, **where: object) -> pd.Series:
@@ -107,3 +114,8 @@ def _row(table: pd.DataFrame, **where: object) -> pd.Series:
 
 def _percent(value: float) -> str:
     return "–" if pd.isna(value) else f"{100 * value:.0f}%"
+
+
+def _two(value: float) -> str:
+    text = f"{value:.2f}"
+    return "–" if pd.isna(value) else (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")

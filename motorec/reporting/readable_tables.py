@@ -68,6 +68,8 @@ def rule(settings: ReportSettings) -> str:
 
 def difference(row: pd.Series) -> str:
     """A difference of `Readable.comparison` and its interval, in words."""
+    if np.isnan(row["difference"]):
+        return "–"
     if np.isnan(row["low"]):
         return signed(row["difference"])
     return f"{signed(row['difference'])} ({signed(row['low'])} to {signed(row['high'])})"
@@ -208,7 +210,7 @@ TABLES = MappingProxyType(
             lambda results: (
                 f"{results.title}: are attributes apart in the levels? Mutual information gap and DCI with the levels "
                 f"for latents; {SEEDS}. Informativeness is the share of the attributes' variance that all levels "
-                "together predict of items left out."
+                "together predict of items left out; where there is none, the other two have nothing to divide."
             ),
         ),
         "comparison": Table(
