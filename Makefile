@@ -45,7 +45,7 @@ pages: setup
 # Every model with several seeds on one data set; the same command continues what was stopped.
 DATASET ?= hm
 compare: setup
-	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report pages
+	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report readable pages
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary index
 

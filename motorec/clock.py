@@ -25,6 +25,7 @@ TYPICAL = {
     "train": 20.0,
     "token": 20.0,
     "ablate": 20.0,
+    "readable": 30.0,
     "track": 15.0,
     "ablations": 12.0,
     "report": 15.0,
@@ -41,7 +42,7 @@ MODELS = {
 }  # fmt: skip
 # How many times as long as on a small data set the stages that grow with the data take on larger ones.
 LARGER = {"hm": 4.0, "baby": 10.0, "sports": 20.0, "clothing": 20.0}
-GROWING = ("features", "tokenize", "train", "token", "ablate")
+GROWING = ("features", "tokenize", "train", "token", "ablate", "readable")
 NOTEBOOKS = {
     "data": "01_data",
     "features": "02_features",
@@ -49,13 +50,14 @@ NOTEBOOKS = {
     **dict.fromkeys(("oracle", "fit", "content", "train", "token", "ablate"), "04_train"),
     "ablations": "05_ablations",
     "report": "06_report",
+    "readable": "07_readable_tokens",
 }
-# Stages that train or fit one model: independent of one another, each on one thread.
-RUNS = ("oracle", "fit", "content", "train", "token", "ablate")
+# Stages that train or fit one model, or tokenizers to look at: independent of one another, each on one thread.
+RUNS = ("oracle", "fit", "content", "train", "token", "ablate", "readable")
 
 
 def is_run(stage: str) -> bool:
-    """Whether a stage trains or fits one model."""
+    """Whether a stage goes side by side with others."""
     return stage.partition("@")[0] in RUNS
 
 
@@ -136,7 +138,8 @@ class Clock:
             return f"{self._restored} of {self._total} stages were brought back from DVC's cache in {elapsed}."
         if not self._ran:
             return f"Nothing to do: all {self._total} stages are up to date (looked for {elapsed})."
-        return f"Done: {self._ran} of {self._total} stages ran in {elapsed}. Results are in results/, and to read in data/pages/."
+        ran = f"{self._ran} of {self._total} stages ran in {elapsed}"
+        return f"Done: {ran}. Results are in results/, and to read in data/pages/."
 
     def _pace(self, elapsed: float) -> float:
         """How this machine compares with the expectation, once there is something to compare."""

@@ -131,6 +131,11 @@ def figures() -> Path:
     return root() / "results" / "figures"
 
 
+def readable(dataset: str) -> Path:
+    """What the data set's tokens say of its items' attributes: tables and figures (stage 07)."""
+    return root() / "results" / "readable" / dataset
+
+
 def headlines() -> Path:
     """A few figures of each data set and model, for `dvc metrics`."""
     return root() / "results" / "metrics"

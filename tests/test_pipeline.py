@@ -86,13 +86,15 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     first = tiny_project(tmp_path / "first")
     done = shell(first, sys.executable, "-m", "motorec.pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/17] encoders" in done.stdout
-    assert "Done: 17 of 17 stages ran" in done.stdout
+    assert "[1/18] encoders" in done.stdout
+    assert "Done: 18 of 18 stages ran" in done.stdout
 
     names = digests(first)
     for table in ("overall", "cold"):
         for kind in ("csv", "md", "tex"):
             assert f"results/tables/{table}.{kind}" in names
+    readable = ("tokens.csv", "tokens.png", "information.pdf")
+    assert {f"results/readable/garments/{name}" for name in readable} <= set(names)
     metrics = json.loads((first / "results/runs/garments/motorec/1/metrics.json").read_text())
     assert {"test/all/recall@20", "test/cold/ndcg@20", "valid/all/recall@20"} <= set(metrics)
     overall = pd.read_csv(first / "results/tables/overall.csv")
@@ -104,7 +106,7 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     assert "garments/04_train-garments-bpr-1.html" in (first / "data/pages/index.html").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
-    assert "Nothing to do: all 17 stages are up to date" in again.stdout
+    assert "Nothing to do: all 18 stages are up to date" in again.stdout
     assert digests(first) == names
 
     clone = tmp_path / "clone"

@@ -95,7 +95,8 @@ def test_notebooks_lead_to_the_next_and_back(notebook: Path) -> None:
 
 def test_there_is_a_notebook_per_stage() -> None:
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    first = ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    assert names == [*first, "07_readable_tokens"]
 
 
 def test_every_executed_notebook_lies_with_its_data_set() -> None:
@@ -131,6 +132,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.joint("D"),
         paths.pages("D"),
         paths.pages() / "index.html",
+        paths.readable("D"),
     ):
         assert paths.shown(path) in outs
 

@@ -120,7 +120,7 @@ class Walk:
         found += [page("03_tokenize", seed=seed) for seed in self.run.seeds]
         found += [page(TRAIN, run, run.seed) for run in self.runs]
         found += [page("05_ablations")] if self.dataset in self.run.ablation_datasets else []
-        return [*found, page("06_report")]
+        return [*found, page("06_report"), page("07_readable_tokens")]
 
     def target(self, step: str, seed: int | None = None) -> Page | None:
         """The page of a step that a link from a page with this seed leads to; None where the data set has none.
