@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro pages compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make repro   run the pipeline: every table and figure (about 15 minutes the first time, on 2 cores)"
+	@echo "make pages   the executed notebooks as HTML, with a page to open first"
 	@echo "make test    run the tests"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make ui      compare the runs in the MLflow UI"
@@ -37,10 +38,14 @@ JOBS ?= 2
 repro: setup
 	@$(BIN)/python -m motorec.pipeline --jobs $(JOBS)
 
+pages: setup
+	@$(BIN)/python -m motorec.pipeline --jobs $(JOBS) pages index
+	@echo "To open in a browser: $(CURDIR)/data/pages/index.html"
+
 # Every model with several seeds on one data set; the same command continues what was stopped.
 DATASET ?= hm
 compare: setup
-	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
+	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report pages
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary
 

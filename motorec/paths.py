@@ -106,9 +106,14 @@ def sensitivity(dataset: str, parameter: str) -> Path:
     return root() / "results" / "sensitivity" / dataset / f"{parameter}.csv"
 
 
-def notebooks() -> Path:
-    """Executed notebooks."""
-    return root() / "data" / "notebooks"
+def notebooks(dataset: str = "") -> Path:
+    """Executed notebooks of one data set; none named: of all, a folder each."""
+    return root() / "data" / "notebooks" / dataset
+
+
+def pages(dataset: str = "") -> Path:
+    """Executed notebooks of one data set as pages of HTML; none named: of all, and the page to open first."""
+    return root() / "data" / "pages" / dataset
 
 
 def failed() -> Path:

@@ -236,9 +236,11 @@ def test_every_latex_table_would_compile(made: Path):
     report("baby").write_table("paper")
     timings("lightgcn", 1, seconds_build=1, seconds_per_epoch=2, epochs=10, seconds_evaluate=1, parameters=1234567)
     efficiency.write("garments")
+    ablations.write("garments")
     summary.main()
     files = sorted((made / "results").rglob("*.tex"))
-    assert {file.stem for file in files} == {*TABLES, "garments"}
+    others = {"garments", "motorec", "motorec-significance"}  # the costs, and the ablations
+    assert {file.stem for file in files} == {name for name in TABLES if not name.startswith("ablation")} | others
     for file in files:
         latex.check(file.read_text(), file.name)
 
@@ -311,8 +313,10 @@ def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path
     summary.main()
     text = (made / "results/tables/statistics.md").read_text()
     assert "H&M, one week: not here yet" in text
-    # An opt-in data set's numbers are in git, and its data are not here.
+    # An opt-in data set's numbers are in git, and its data are not here. Its tests may lack a column that came later.
     shutil.copytree(paths.joint("garments"), paths.joint("hm"))
+    for file in paths.joint("hm").glob("significance*.csv"):
+        pd.read_csv(file).drop(columns="p_seeds").to_csv(file, index=False)
     summary.main()
     table = pd.read_csv(made / "results/tables/statistics.csv")
     assert table["dataset"].tolist() == ["garments", "ml-100k", "hm"]
@@ -407,7 +411,7 @@ def test_a_missing_run_is_named_with_its_remedy(made: Path):
     with pytest.raises(DataError, match=message):
         summary.main()
     variants = ablations.ablation_report("garments", "motorec").table("ablation")
-    assert len(variants) == 8  # the oracle, too; needs no run of this model
+    assert len(variants) == 7  # needs no run of this model
 
 
 def test_places_that_are_missing_or_of_other_data_are_named(made: Path):
@@ -436,6 +440,17 @@ def test_a_stray_run_is_ignored():
     write_metrics("garments", "freedom", 99, {"test/all/recall@20": 1.0})
     write_metrics("garments", "stranger", 1, {"test/all/recall@20": 1.0})
     pd.testing.assert_frame_equal(before, report("garments").table("overall"))
+
+
+def test_the_tables_of_tests_show_what_the_seeds_say(made: Path):
+    results = report("garments")
+    assert "p over seeds (Welch's t-test between the seeds' means" in results.markdown("significance")
+    results.write_table("significance")
+    written = pd.read_csv(made / "results/tables/garments/significance.csv").set_index("model")
+    assert written.loc[["itemknn", "ease-features"], "p_seeds"].isna().all()  # no randomness, one run
+    assert written.loc[["lightgcn", "freedom"], "p_seeds"].between(0, 1).all()
+    table = results.table("significance").head(3).assign(p_seeds=[np.nan, 2e-5, 0.1037])
+    assert tables.significance_cells(table, {}, tables.MARKDOWN)["p over seeds"].tolist() == ["–", "<0.001", "0.104"]
 
 
 @pytest.mark.usefixtures("made")
@@ -511,6 +526,7 @@ def test_a_report_on_what_is_not_measured_or_run_is_an_error(values: dict[str, o
 def test_two_writings_give_the_same_bytes(made: Path):
     def everything() -> dict[str, bytes]:
         report("garments").write()
+        ablations.write("garments")
         summary.main()
         files = sorted((made / "results").rglob("*.*"))
         return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
@@ -615,6 +631,21 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     assert joint in (made / "README.md").read_text()
     assert joint in (made / "results/tables/cold.md").read_text()
     assert "ml-100k,freedom" in (made / "results/tables/cold.csv").read_text()
+
+
+def test_a_table_of_cold_targets_without_any_says_why(made: Path):
+    for run in expected_runs(load_run(), "ml-100k"):
+        values = json.loads(run.metrics_file.read_text())
+        kept = {key: value for key, value in values.items() if not key.startswith("test/cold/")}
+        write_metrics("ml-100k", run.model, run.seed, kept | {"test/cold/users": 0.0})
+    why = "MovieLens 100k: no cold targets, since no item of the test split has fewer than 10 training interactions."
+    assert why in report("ml-100k").markdown("cold")
+    assert why not in report("ml-100k").markdown("warm")
+    summary.main()
+    assert why in (made / "results/tables/cold.md").read_text()
+    assert why not in (made / "results/tables/overall.md").read_text()
+    assert why in (made / "README.md").read_text()
+    assert "no warm targets" not in report("garments").markdown("warm")
 
 
 def test_without_the_reference_there_are_no_tests_against_it(made: Path):

@@ -419,7 +419,7 @@ def test_the_figures_show_every_value_and_come_out_the_same_each_time() -> None:
     figure = report.curves(table, config.load_sensitivity().parameters, "recall@20", "Title", 0.05)
     panels = figure.axes
     assert [panel.get_title() for panel in panels[:2]] == ["$\\alpha$\nconcatenation", "$\\tau$\nrarity"]
-    assert [text.get_text() for text in panels[2].get_xticklabels()] == ["0", "0.5", "1"]
+    assert [text.get_text() for text in panels[2].get_xticklabels()] == ["0", ".5", "1"]
     assert [panel.get_ylabel() for panel in panels] == ["all targets", "", "cold targets", ""]
     for panel in panels[:2]:  # one scale for all
         assert panel.get_ylim() == panels[0].get_ylim()

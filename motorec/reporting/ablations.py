@@ -51,27 +51,33 @@ def ablation_report(dataset: str, model: str) -> Report:
     )
 
 
-def write(dataset: str) -> list[Path]:
-    """Write tables and figures of all models that have ablations, and give the files.
+def reports(dataset: str) -> dict[str, Report]:
+    """The reports of all models that have ablations, by name.
 
     Raises:
         DataError: No model has been run with all its seeds and an ablation.
         ParamsError: There is no such data set, or a file in params/ is wrong.
     """
-    written: list[Path] = []
+    found: dict[str, Report] = {}
     for model in load_profile(PROFILE, dataset).token_models:
         try:
-            found = ablation_report(dataset, model)
+            found[model] = ablation_report(dataset, model)
         except DataError as error:
             lacking = error
-            continue
+    if not found:
+        raise lacking
+    return found
+
+
+def write(dataset: str) -> list[Path]:
+    """Write tables and figures of all models that have ablations, and give the files; errors as in `reports`."""
+    written: list[Path] = []
+    for model, found in reports(dataset).items():
         written += [
             found.write_table("ablation", folder(dataset) / model),
             found.write_table("ablation_significance", folder(dataset) / f"{model}-significance"),
             found.write_figure("ablation", folder(dataset) / f"{model}.png"),
         ]
-    if not written:
-        raise lacking
     return written
 
 

@@ -293,7 +293,11 @@ class Report:
     def _notes(self, name: str) -> list[str]:
         if name in ("statistics", "codebooks", "mixing"):
             return list(self.below)
-        return notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
+        empty = []
+        if name in ("cold", "warm"):
+            cold_below, titles = self.evaluation.cold_below, {self.dataset: self.title}
+            empty = tables.without_targets(self.table(name), name, cold_below, titles)
+        return empty + notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
 
     def _caption(self, name: str) -> str:
         settings = self.ours.settings if name.endswith(OURS) else self.settings
@@ -336,7 +340,8 @@ def caption(
     tests = (
         f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
         f"{100 * (1 - settings.alpha):g}% bootstrap interval, paired t-test's p after Holm's correction over this "
-        "table, Cohen's d"
+        "table, p over seeds (Welch's t-test between the seeds' means, uncorrected; – where a model has one seed), "
+        "which the test over users takes as they fell, Cohen's d"
     )
     ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
     captions = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def curves(table: pd.DataFrame, parameters: Mapping[str, Varied], metric: str, t
     names = list(table["parameter"].unique())
     columns = min(COLUMNS, len(names))
     blocks = -(-len(names) // columns)
-    figure, axes = grid(len(GROUPS) * blocks, columns, 1.85, 1.5, title)
+    figure, axes = grid(len(GROUPS) * blocks, columns, 1.7, 1.45, title)
     for place, group in enumerate(GROUPS):
         column = f"{group}/{metric}"
         drawn = table[[column, f"{column}_low", f"{column}_high"]]
@@ -156,7 +157,8 @@ def _curve(axis: Axes, here: pd.DataFrame, column: str, colour: tuple[float, flo
     axis.errorbar(x, mean, yerr=ends, color=colour, linewidth=1.6, elinewidth=1.1, capsize=2.5, zorder=3)
     faces = [colour if yes else (1.0, 1.0, 1.0) for yes in default]
     axis.scatter(x, mean, s=26, color=faces, edgecolor=[colour], linewidth=1.3, marker=marker, zorder=4)
-    axis.set_xticks(x, here["value"].tolist(), fontsize=7.5)
+    # ".001": without the zero the labels have room in letters that can still be read in print.
+    axis.set_xticks(x, [re.sub(r"^0\.", ".", value) for value in here["value"]], fontsize=8.5)
     axis.set_xlim(-0.4, len(here) - 0.6)
     axis.grid(visible=False, axis="x")
 

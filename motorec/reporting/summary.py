@@ -143,8 +143,8 @@ def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def readme_section() -> str:
-    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+def headline_table() -> str:
+    """All models on all data sets, on all and on cold targets, in the metrics shown first: a Markdown table."""
     settings, titles = load_report(), dataset_titles()
     joint = joint_tables(joint_metrics())
     overall, cold = joint["overall"], joint["cold"]
@@ -164,6 +164,13 @@ def readme_section() -> str:
         f"Test, full ranking: {SEEDS}; {MARKS}. "
         f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
     )
+    empty = tables.without_targets(cold, "cold", cold_below, titles)
+    return tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, empty + joint_notes())
+
+
+def readme_section() -> str:
+    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+    titles = dataset_titles()
     figure = paths.shown(paths.figures() / "summary.png")
     first = load_run().datasets[0]
     degree = paths.shown(paths.figures() / first / "degree.png")
@@ -172,7 +179,7 @@ def readme_section() -> str:
     )
     return "\n".join(
         [
-            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
+            headline_table(),
             f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_ablations(titles)}"
             f"{_encoders(titles)}",
             "",
@@ -234,7 +241,10 @@ def main() -> None:
         cells = partial(tables.readable, table, columns, titles, marks=marks)
         shown = [mark for mark in TESTS if any(mark in found for found in marks.values())]
         above = caption(name, "All data sets", settings, load_evaluation(), shown)
-        tables.write(table, cells, above, paths.tables() / name, joint_notes())
+        below = joint_notes()
+        if name == "cold":
+            below = tables.without_targets(table, "cold", load_evaluation().cold_below, titles) + below
+        tables.write(table, cells, above, paths.tables() / name, below)
     statistics = datasets.whole_numbers(joint_numbers("statistics", titles))
     above = caption("statistics", "All data sets", settings, load_evaluation())
     cells = partial(datasets.cells, statistics, titles)
