@@ -76,7 +76,7 @@ def test_notebooks_start_with_their_question_and_end_with_their_finding(notebook
     assert re.match(r"# \d\d · .+\n\n\*\*Question\.\*\* [^\n]+(\n[^\n]+)*\?\n\n", sources[0])
     assert sources[-2].startswith("## Finding\n")
     assert cells[-1]["cell_type"] == "code"
-    assert re.search(r"^Markdown\(findings\.\w+\(.+\)\)$", sources[-1], re.MULTILINE)
+    assert re.search(r"^Markdown\((findings\.\w+\(.+\)|results\.finding\(\))\)$", sources[-1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
