@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro pages compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make repro   run the pipeline: every table and figure (about 15 minutes the first time, on 2 cores)"
+	@echo "make pages   the executed notebooks as HTML, with a page to open first"
 	@echo "make test    run the tests"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make ui      compare the runs in the MLflow UI"
@@ -37,17 +38,23 @@ JOBS ?= 2
 repro: setup
 	@$(BIN)/python -m motorec.pipeline --jobs $(JOBS)
 
+pages: setup
+	@$(BIN)/python -m motorec.pipeline --jobs $(JOBS) pages index
+	@echo "To open in a browser: $(CURDIR)/data/pages/index.html"
+
 # Every model with several seeds on one data set; the same command continues what was stopped.
 DATASET ?= hm
 compare: setup
-	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report
+	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report readable pages
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
-	@$(BIN)/dvc repro --quiet --single-item summary
+	@$(BIN)/dvc repro --quiet --single-item summary index
 
 # Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
+# ABLATIONS="motorec motorec-no-ara" for some of them.
+ABLATIONS ?=
 ablations: setup
-	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) --jobs $(JOBS) --keep-going ablate track
-	@$(BIN)/python -m motorec.reporting.ablations $(DATASET)
+	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) tokenize
+	@$(BIN)/python -m motorec.ablations $(DATASET) $(ABLATIONS) --jobs $(JOBS)
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=

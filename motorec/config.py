@@ -194,6 +194,8 @@ class ReportSettings(Settings):
     seed: int = 0  # of the bootstrap and of the maps
     mapped: tuple[Name, ...] = ()  # models whose item embeddings are drawn
     neighbours: Count = 10  # of an item, in the number beside the maps
+    readable_share: Share = 0.8  # of a token's items, at least so many have the value that it reads as
+    readable_items: Count = 5  # a token of fewer items is not called readable
 
 
 class FloatSpace(Settings):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
@@ -91,7 +92,8 @@ class Experiment:
         where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
         with paths.whole_folder(paths.run_data(*where)) as folder:
             (folder / "settings.json").write_text(_json(self.settings()), encoding="utf-8")
-        paths.write_whole(paths.run_results(*where) / "metrics.json", _json({"left_out": str(reason)}))
+        with paths.whole_folder(paths.run_results(*where)) as folder:
+            (folder / "metrics.json").write_text(_json({"left_out": str(reason)}), encoding="utf-8")
         (paths.timings() / where[0] / where[1] / f"{where[2]}.json").unlink(missing_ok=True)  # of a run that was
         return LeftOut(str(reason))
 
@@ -164,7 +166,7 @@ class Experiment:
         results: dict[str, Evaluation],
         figures: Mapping[str, Figure] | None = None,
     ) -> dict[str, float]:
-        """Write `metrics.json` for git, and weights, losses, per-user values and figures for DVC; each folder whole.
+        """Write metrics and places of the test targets for git, weights, losses and figures for DVC; each folder whole.
 
         Returns:
             The metrics as written, by name.
@@ -174,8 +176,6 @@ class Experiment:
         where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
         metrics = {name: round(value, 6) for result in results.values() for name, value in result.means.items()}
         with paths.whole_folder(paths.run_data(*where)) as folder:
-            per_user = pd.concat([result.per_user for result in results.values()], ignore_index=True)
-            per_user.to_parquet(folder / "per_user.parquet", index=False)
             (folder / "settings.json").write_text(_json(self.settings()), encoding="utf-8")
             history = fit.history if fit is not None else pd.DataFrame(columns=["epoch"])
             validated = history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
@@ -185,7 +185,9 @@ class Experiment:
             if isinstance(model, torch.nn.Module):
                 weights = {name: value.contiguous() for name, value in model.state_dict().items()}
                 save_file(weights, folder / "model.safetensors")
-        paths.write_whole(paths.run_results(*where) / "metrics.json", _json(dict(sorted(metrics.items()))))
+        with paths.whole_folder(paths.run_results(*where)) as folder:
+            (folder / "metrics.json").write_text(_json(dict(sorted(metrics.items()))), encoding="utf-8")
+            np.save(folder / paths.PLACES, results["test"].places)
         # Kilobytes on Linux, bytes on macOS.
         self.cost["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
             2**20 if sys.platform == "darwin" else 2**10

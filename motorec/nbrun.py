@@ -156,7 +156,8 @@ def run(name: str, given: Mapping[str, str]) -> Path:
 
         check_dataset(config.load_run(), values["dataset"])
     title = "-".join([name, *(str(value) for value in values.values())])
-    target, kept = paths.notebooks() / f"{title}.ipynb", paths.failed() / f"{title}.ipynb"
+    folder_of_data = paths.notebooks(str(values.get("dataset", "")))
+    target, kept = folder_of_data / f"{title}.ipynb", paths.failed() / f"{title}.ipynb"
 
     # A grammar of web addresses that takes a second to build, for a check that no notebook needs.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from motorec.errors import MotorecError
 
+PLACES = "test-places.npy"  # of a run's results: `Evaluation.places` of the test split
+
 
 def root() -> Path:
     """Find the project's root: the nearest folder, from the working directory upward, that holds `params/run.yaml`.
@@ -65,12 +67,12 @@ def tokens(dataset: str, seed: int) -> Path:
 
 
 def run_data(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves that is too large for git: weights, per-user values, losses by epoch (stage 04)."""
+    """What a run leaves that is too large for git: weights, losses by epoch (stage 04)."""
     return root() / "data" / "runs" / dataset / model / str(seed)
 
 
 def run_results(dataset: str, model: str, seed: int) -> Path:
-    """What a run leaves in git: `metrics.json` (stage 04)."""
+    """What a run leaves in git: `metrics.json`, and where each test target stood, `test-places.npy` (stage 04)."""
     return root() / "results" / "runs" / dataset / model / str(seed)
 
 
@@ -104,9 +106,14 @@ def sensitivity(dataset: str, parameter: str) -> Path:
     return root() / "results" / "sensitivity" / dataset / f"{parameter}.csv"
 
 
-def notebooks() -> Path:
-    """Executed notebooks."""
-    return root() / "data" / "notebooks"
+def notebooks(dataset: str = "") -> Path:
+    """Executed notebooks of one data set; none named: of all, a folder each."""
+    return root() / "data" / "notebooks" / dataset
+
+
+def pages(dataset: str = "") -> Path:
+    """Executed notebooks of one data set as pages of HTML; none named: of all, and the page to open first."""
+    return root() / "data" / "pages" / dataset
 
 
 def failed() -> Path:
@@ -122,6 +129,11 @@ def tables() -> Path:
 def figures() -> Path:
     """Figures of the report."""
     return root() / "results" / "figures"
+
+
+def readable(dataset: str) -> Path:
+    """What the data set's tokens say of its items' attributes: tables and figures (stage 07)."""
+    return root() / "results" / "readable" / dataset
 
 
 def headlines() -> Path:

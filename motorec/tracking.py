@@ -7,7 +7,7 @@ A run is a data set D, a model M and a seed S. MLflow is told what stands in
     data/runs/D/M/S/settings.json               every parameter
     data/runs/D/M/S/*.png                       figures
     data/runs/D/M/S/model.safetensors           the model itself: `motorec.serving` makes users' lists of it
-    data/notebooks/04_train-D-M-S.ipynb         the executed notebook
+    data/notebooks/D/04_train-D-M-S.ipynb       the executed notebook
     data/timings/D/M/S.json                     seconds, memory, sizes
     data/tokens/D/S/health.json                 health of the tokenizers that the run started from
 
@@ -55,24 +55,31 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-LAYOUT = 2  # raise it when this module logs something else, so that `replay` replaces the runs logged before
+LAYOUT = 3  # raise it when this module logs something else, so that `replay` replaces the runs logged before
 ALL_SEEDS = "all"  # tag `seed` of a parent run
 HEADLINE = ("test/all/recall@20", "test/all/ndcg@20", "test/cold/recall@20", "test/cold/ndcg@20", "test/warm/recall@20")
 SHOWN = ("test/all", "test/cold", "test/warm", "epoch/valid/all", "epoch", "cost")  # sections of charts
 FOLDED = tuple(f"{kind}/{group}" for kind in ("valid", "sd/test", "sd/valid") for group in ("all", "cold", "warm"))
 
 
-# Ten colours that the colour-blind can tell apart (seaborn's `colorblind`), in the order of `params/run.yaml`.
+# Ten colours that the colour-blind can tell apart (seaborn's `colorblind`).
 COLOURS = (
     "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
 )  # fmt: skip
+SHADES = ((255, 0.0), (255, 0.5), (0, 0.4))  # of each: as it is; half of it white; two fifths of it black
 
 
 def colour(model: str) -> str:
-    """The colour of a model in the UI's charts, the same for each of its runs and on every data set."""
-    run = config.load_run()
-    known = [*run.compared, "oracle", *run.ablations]
-    return COLOURS[known.index(model) % len(COLOURS)] if model in known else COLOURS[-1]
+    """The colour of a model in the UI's charts, the same for each of its runs, on every data set, in every profile.
+
+    The models that the figures stress come first; no two models share a colour, ablations take those after theirs.
+    """
+    every = config.load_profile("compare").compared
+    known = list(dict.fromkeys([*config.load_report().main, *every, "oracle", *config.load_ablations()]))
+    turn, place = divmod(known.index(model) if model in known else len(known), len(COLOURS))
+    target, share = SHADES[turn % len(SHADES)]
+    parts = (int(COLOURS[place][at : at + 2], 16) for at in (1, 3, 5))
+    return "#" + "".join(f"{round((1 - share) * part + share * target):02x}" for part in parts)
 
 
 def metric_name(key: str) -> str:
@@ -158,7 +165,7 @@ class RunFiles:
         metrics = _metrics_file(dataset, model, seed)
         history, settings, weights = data / "history.csv", data / "settings.json", data / "model.safetensors"
         timings = paths.timings() / dataset / model / f"{seed}.json"
-        notebook = paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb"
+        notebook = paths.notebooks(dataset) / f"04_train-{dataset}-{model}-{seed}.ipynb"
         if not metrics.is_file():
             raise DataError(
                 f"{paths.shown(metrics)} is missing: run `dvc repro`, or `dvc pull` where a remote holds the outputs."

@@ -18,8 +18,13 @@ from motorec.experiment import Experiment
 from motorec.models import model_class
 from motorec.tokenizer import TokenizerSettings
 
-# What these give is part of a fingerprint as values: settings, interactions, features.
-BY_VALUE = {f"motorec.{name}" for name in ("config", "data", "data.dataset", "errors", "features", "paths", "progress")}
+# What these give is part of a fingerprint as values (settings, interactions, features), or no part of a run (tests).
+BY_VALUE = {
+    f"motorec.{name}"
+    for name in (
+        "config", "data", "data.dataset", "errors", "evaluation.significance", "features", "paths", "progress"
+    )
+}  # fmt: skip
 
 
 def without_test(experiment: Experiment) -> Experiment:

@@ -22,7 +22,7 @@ from torchmetrics.functional.retrieval import (
 from motorec.config import EvaluationSettings
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError, MotorecError, ParamsError
-from motorec.evaluation import compare, evaluate, validate
+from motorec.evaluation import compare, evaluate, judge, validate
 from motorec.evaluation import metrics as m
 from motorec.evaluation.evaluate import bucket_names, rank
 
@@ -72,6 +72,30 @@ def test_an_empty_place_is_never_a_hit_of_the_user_before():
     # -1 in row 1 must not be read as the last item of row 0, which is a target there.
     targets = sparse.csr_matrix(np.array([[0, 0, 1], [1, 0, 0]], dtype=np.float32))
     assert not m.find_hits(np.array([[0], [-1]]), targets).any()
+
+
+def test_places_by_hand():
+    # Rows as above; the lists hold items 1 and 6 at places 2 and 4, and end early for user 1.
+    top = np.array([[3, 1, 2, 6], [3, 1, 2, -1]])
+    targets = sparse.csr_matrix(np.array([[0, 1, 0, 0, 1, 0, 1], [1, 0, 1, 0, 0, 0, 0]], dtype=np.float32))
+    assert m.find_places(top, targets).tolist() == [2, 0, 4, 0, 3]
+
+
+def test_places_of_the_targets_are_all_that_per_user_values_need():
+    data, scores = random_dataset(5), np.random.default_rng(5).normal(size=(30, 40)).round(1)
+    result = evaluate(fixed(scores), data, "test", EvaluationSettings(cutoffs=(3, 7)))
+    again = judge(result.places, data, "test", EvaluationSettings(cutoffs=(3, 7)))
+    pd.testing.assert_frame_equal(again, result.per_user)
+    # Lists that were judged at 7 can be judged at 3 later.
+    shorter = EvaluationSettings(cutoffs=(3,))
+    direct = evaluate(fixed(scores), data, "test", shorter)
+    pd.testing.assert_frame_equal(judge(result.places, data, "test", shorter), direct.per_user)
+    assert (direct.places == np.where(result.places > 3, 0, result.places)).all()
+    for group in ("all", "cold", "deg0-4"):
+        mean = result.per_user.query("group == @group")["ndcg@7"].mean()
+        assert result.means[f"test/{group}/ndcg@7"] == pytest.approx(mean, abs=1e-12)
+    with pytest.raises(DataError, match="another version of the data"):
+        judge(result.places[1:], data, "test", shorter)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -264,6 +288,62 @@ def test_seeds_are_averaged_before_they_are_compared():
     }
     row = compare(runs, "a", ["recall@20"]).iloc[0]
     assert (row["difference"], row["p"], row["d"], row["users"]) == (0.0, 1.0, 0.0, 2)
+
+
+def seeds(*means: float) -> list[pd.DataFrame]:
+    """Runs whose means over their two users are these."""
+    return [per_user(np.array([mean - 0.1, mean + 0.1])) for mean in means]
+
+
+def over_seeds(model: list[pd.DataFrame], reference: list[pd.DataFrame]) -> float:
+    return compare({"full": reference, "part": model}, "full", ["recall@20"]).iloc[0]["p_seeds"]
+
+
+def test_the_test_over_seeds_by_hand():
+    # Variances .02 and .02, so t = -.3 / sqrt(.01 + .01); with 2 degrees of freedom p = 1 - t / sqrt(t^2 + 2).
+    assert over_seeds(seeds(0.1, 0.3), seeds(0.4, 0.6)) == pytest.approx(1 - math.sqrt(4.5 / 6.5))
+    # Only the model varies: t = -.3 / sqrt(.02 / 2), and the degree of freedom is its own one, not the three of both.
+    assert over_seeds(seeds(0.1, 0.3), seeds(0.5, 0.5, 0.5)) == pytest.approx(1 - 2 / math.pi * math.atan(3))
+    # Seeds have no partners: their order says nothing.
+    assert over_seeds(seeds(0.1, 0.2, 0.6), seeds(0.2, 0.3, 0.7)) == over_seeds(
+        seeds(0.6, 0.1, 0.2), seeds(0.2, 0.3, 0.7)
+    )
+
+
+def test_seeds_that_never_vary_are_alike_or_not():
+    third = 1 / 3
+    assert over_seeds(seeds(third, third), seeds(third, third, third)) == 1.0
+    assert over_seeds(seeds(0.2, 0.2), seeds(third, third, third)) == 0.0
+
+
+def test_one_seed_has_no_test_over_seeds_and_still_one_over_users():
+    generator = np.random.default_rng(4)
+    one, many = [per_user(generator.random(50))], [per_user(generator.random(50)) for _ in range(3)]
+    table = compare({"full": many, "once": one, "thrice": many[::-1]}, "full", ["recall@20"]).set_index("model")
+    assert math.isnan(table.loc["once", "p_seeds"])
+    assert 0 < table.loc["once", "p"] < 1
+    assert table.loc["thrice", "p_seeds"] == pytest.approx(1.0)
+    table = compare({"once": one, "many": many}, "once", ["recall@20"])
+    assert table["p_seeds"].isna().all()
+
+
+def test_seeds_that_disagree_show_although_users_agree():
+    """One of the five runs is good and four are bad: true of every user, and of the model nothing is known."""
+    generator = np.random.default_rng(3)
+    base = generator.random(400)
+    runs = {
+        "full": [per_user(base + level) for level in (0.0, 0.001, -0.001, 0.002, -0.002)],
+        "part": [per_user(base + level) for level in (0.02, -0.02, -0.021, -0.02, -0.019)],
+        "less": [per_user(base + level) for level in (-0.013, -0.011, -0.012, -0.012, -0.012)],
+    }
+    # The users differ a little in what they make of it, or the differences would not vary at all.
+    noise = [generator.normal(0, 0.02, 400) for _ in range(5)]
+    for name in ("part", "less"):
+        runs[name] = [per_user(frame["recall@20"] + extra) for frame, extra in zip(runs[name], noise, strict=True)]
+    table = compare(runs, "full", ["recall@20"]).set_index("model")
+    assert table["significant"].all()
+    assert table.loc["part", "p_seeds"] > 0.1
+    assert table.loc["less", "p_seeds"] < 0.001
 
 
 def test_holm_by_hand_over_the_whole_table():

@@ -11,7 +11,8 @@ import yaml
 from planted import planted_dataset, planted_features
 
 from motorec import nbrun, paths
-from motorec.config import load_run
+from motorec.config import load_evaluation, load_run
+from motorec.data import Dataset
 from motorec.errors import LeftOut, MissingContent
 from motorec.experiment import Experiment
 from motorec.features import save_all
@@ -62,7 +63,11 @@ def test_the_reason_stands_in_the_place_of_results(texts: Path) -> None:
     expected = expected_runs(load_run(), "planted")
     assert list(left_out(expected).values()) == [metrics["left_out"]]
     assert set(load_metrics(expected)["model"]) == {"popularity", "contentknn-text"}
-    assert set(load_per_user(expected)) == {"popularity", "contentknn-text"}
+    values = load_per_user(expected, Dataset.load(paths.catalogue("planted")), load_evaluation("planted"))
+    assert set(values) == {"popularity", "contentknn-text"}
+    recall = values["popularity"][0].query("group == 'all'")["recall@20"].mean()
+    tables = load_metrics(expected).query("model == 'popularity' and split == 'test' and group == 'all'")
+    assert recall == pytest.approx(tables.query("metric == 'recall@20'")["value"].item(), abs=1e-6)
     assert "contentknn-image" not in set(load_history(expected)["model"])
 
     tracked = RunFiles.read("planted", "contentknn-image", 1)

@@ -16,8 +16,9 @@ from motorec.config import EvaluationSettings, ModelChoice, TrainingSettings
 from motorec.data import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.evaluation import evaluate
+from motorec.features import Features
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
-from motorec.models.itemknn import ItemKNN, nearest_only
+from motorec.models.itemknn import ItemKNN, nearest_in_blocks, nearest_only
 from motorec.models.losses import bpr_loss, info_nce, squared_norm
 from motorec.models.popularity import Popularity
 
@@ -85,6 +86,28 @@ def test_itemknn_by_hand() -> None:
     # Items 0 and 1 share two users of two each: 2 / (2 + 1). Items 0 and 2 share one: 1 / (2 + 1).
     np.testing.assert_allclose(model.score(np.array([2]))[0], [1 / 3, 1 / 3, 0.0], rtol=1e-6)
     np.testing.assert_allclose(model.score(np.array([0]))[0], [2 / 3, 2 / 3, 2 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_neighbours_are_the_same_in_blocks_of_any_size(block: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 4, (7, 7)).astype(np.float32)
+    whole = nearest_in_blocks(lambda _: sparse.csr_matrix(counts), 7, 2, block=7)
+    assert (nearest_in_blocks(lambda rows: sparse.csr_matrix(counts[rows]), 7, 2, block) != whole).nnz == 0
+    assert not whole.diagonal().any()
+    assert (np.diff(whole.indptr) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "present", "message"), [(np.nan, True, "item row 1"), (0.0, False, "no item has any")]
+)
+def test_features_that_cannot_be_learned_from_are_told_before_any_model(
+    value: float, present: bool, message: str
+) -> None:
+    matrix = np.ones((3, 2), dtype=np.float32)
+    matrix[1, 0] = value
+    features = Features("image", "planted", matrix, np.full(3, present))
+    with pytest.raises(DataError, match=f"planted: the image features.*{message}"):
+        Inputs("planted", 1, sparse.csr_matrix(np.eye(3, dtype=np.float32)), {"image": features})
 
 
 def test_nearest_only_keeps_the_largest_of_each_row() -> None:

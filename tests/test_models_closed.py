@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from planted import planted_dataset, planted_inputs
 from scipy import sparse
 
-from motorec.config import ModelChoice, TrainingSettings, load_search
+from motorec.config import ModelChoice, TrainingSettings, known_settings, load_model, load_search, read_yaml
 from motorec.errors import MissingContent, MotorecError, ParamsError
 from motorec.features import Features
 from motorec.models import Inputs, build
@@ -286,9 +287,14 @@ class TestContentKNN:
 @pytest.mark.parametrize(
     "name", ["itemknn", "ease", "ease-features", "slim", "contentknn-text", "contentknn-image", "contentknn-both"]
 )
-@pytest.mark.usefixtures("project")
-def test_the_search_space_holds_the_chosen_values(name: str) -> None:
-    assert 1 <= len(load_search(name)) <= 6
+def test_the_search_space_holds_the_chosen_values(name: str, project: Path) -> None:
+    spaces = load_search(name)
+    assert 1 <= len(spaces) <= 6
+    tuned = read_yaml(project / "params" / "models" / f"{name}.yaml")["per_dataset"]
+    for dataset in (None, *tuned):  # None: the defaults of all data sets
+        chosen = known_settings(load_model(name, dataset))
+        outside = {key: chosen[key] for key, space in spaces.items() if chosen[key] not in space}
+        assert not outside, dataset
 
 
 def regressions(rows: np.ndarray, ridge: float) -> np.ndarray:

@@ -13,7 +13,16 @@ from planted import planted_dataset, planted_features, planted_inputs, train_on
 from scipy import sparse
 from torch.nn import functional
 
-from motorec.config import ModelChoice, TrainingSettings, load_model
+from motorec.config import (
+    ChoiceSpace,
+    ModelChoice,
+    TrainingSettings,
+    load_model,
+    load_search,
+    parse,
+    read_yaml,
+    set_dotted,
+)
 from motorec.data import Dataset
 from motorec.errors import MissingContent
 from motorec.features import Features
@@ -165,9 +174,19 @@ def test_validation_in_between_leaves_scores_and_training_alone(name: str) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_chosen_settings_and_the_search_space_are_settings(name: str, project: Path) -> None:
-    choice = load_model(name)
-    model = build(choice, planted_inputs(planted_dataset()))
-    assert model.n_parameters > 0
+    inputs = planted_inputs(planted_dataset())
+    tuned = read_yaml(project / "params" / "models" / f"{name}.yaml")["per_dataset"]
+    assert "hm" in tuned
+    for dataset in (None, *tuned):  # None: the defaults of all data sets
+        assert build(load_model(name, dataset), inputs).n_parameters > 0
+    # Each end of each search space makes a model, too.
+    base = load_model(name, "hm")
+    flat = base.settings | {"training": base.training.model_dump(mode="json")}
+    for key, space in load_search(name).items():
+        for value in space.choices if isinstance(space, ChoiceSpace) else (space.low, space.high):
+            changed = set_dotted(flat, {key: value})
+            training = parse(TrainingSettings, changed.pop("training"), key)
+            build(base.model_copy(update={"settings": changed, "training": training}), inputs)
 
 
 @pytest.mark.parametrize("count", [5, 200], ids=["few", "many"])

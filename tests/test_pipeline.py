@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from motorec import clock, paths, pipeline, preflight
+from motorec import clock, config, paths, pipeline, preflight
 from motorec.config import load_run
 from motorec.errors import DataError, MotorecError, ParamsError
 
@@ -60,6 +61,7 @@ def tiny_project(folder: Path) -> Path:
         shutil.copy2(ROOT / name, folder / name)
     (folder / "params" / "run.yaml").write_text(yaml.safe_dump(TINY_RUN))
     change(folder, "data/garments.yaml", items=60, users=90, image_size=64)
+    change(folder, "profiles/ablations.yaml", token_models=["motorec"], seeds=[1], ablation_seeds=[1])
     change(folder, "train.yaml", epochs=4, evaluate_every=2)
     change(folder, "models/motorec.yaml", training={"epochs": 4})
     change(folder, "tokenize.yaml", epochs=6, codebook_size=8, per_dataset={})
@@ -69,8 +71,9 @@ def tiny_project(folder: Path) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """A hash of every result, of the lock, and of every executed notebook."""
-    files = [folder / "dvc.lock", *folder.glob("results/**/*"), *folder.glob("data/notebooks/*")]
+    """A hash of every result, of the lock, and of every executed notebook and page."""
+    kinds = ("results/**/*", "data/notebooks/**/*", "data/pages/**/*")
+    files = [folder / "dvc.lock", *(file for kind in kinds for file in folder.glob(kind))]
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(files)
@@ -83,13 +86,15 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
     first = tiny_project(tmp_path / "first")
     done = shell(first, sys.executable, "-m", "motorec.pipeline")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "[1/15] encoders" in done.stdout
-    assert "Done: 15 of 15 stages ran" in done.stdout
+    assert "[1/18] encoders" in done.stdout
+    assert "Done: 18 of 18 stages ran" in done.stdout
 
     names = digests(first)
-    for table in ("overall", "cold", "ablation"):
+    for table in ("overall", "cold"):
         for kind in ("csv", "md", "tex"):
             assert f"results/tables/{table}.{kind}" in names
+    readable = ("tokens.csv", "tokens.png", "information.pdf")
+    assert {f"results/readable/garments/{name}" for name in readable} <= set(names)
     metrics = json.loads((first / "results/runs/garments/motorec/1/metrics.json").read_text())
     assert {"test/all/recall@20", "test/cold/ndcg@20", "valid/all/recall@20"} <= set(metrics)
     overall = pd.read_csv(first / "results/tables/overall.csv")
@@ -98,9 +103,10 @@ def test_repro_leaves_results_and_a_fresh_clone_has_the_same_bytes(tmp_path: Pat
         metrics["test/all/recall@20"], abs=1e-5
     )
     assert "| BPR-MF |" in (first / "README.md").read_text()
+    assert "garments/04_train-garments-bpr-1.html" in (first / "data/pages/index.html").read_text()
 
     again = shell(first, sys.executable, "-m", "motorec.pipeline")
-    assert "Nothing to do: all 15 stages are up to date" in again.stdout
+    assert "Nothing to do: all 18 stages are up to date" in again.stdout
     assert digests(first) == names
 
     clone = tmp_path / "clone"
@@ -203,6 +209,26 @@ def test_a_stage_is_expected_to_take_what_it_took(project: Path) -> None:
     assert clock.expected_seconds("oracle@garments") == 4.0
     assert clock.expected_seconds("token@garments-motorec-1") < 99.0  # an ablation is another model
     assert clock.expected_seconds("train@hm-vbpr-1") > clock.expected_seconds("train@garments-vbpr-1")
+
+
+def test_a_first_run_on_hm_is_told_as_long_as_one_was(project: Path) -> None:
+    """What nobody has timed here is foretold as in the table in git; another machine is quicker or slower at all."""
+    with (ROOT / "results" / "efficiency" / "hm.csv").open() as file:
+        table = {row["model"]: row for row in csv.DictReader(file)}
+    run, told, took = config.load_profile("compare"), {}, {}
+    for model in (*run.models, *run.token_models):
+        assert model in clock.MODELS
+        if table[model]["seconds_evaluate"]:  # DVC's cache had the others
+            stage = f"{'token' if model in run.token_models else 'train'}@hm-{model}-1"
+            told[model] = clock.expected_seconds(stage)
+            took[model] = float(table[model]["seconds_fit"]) + float(table[model]["seconds_evaluate"])
+    pace = sum(told.values()) / sum(took.values())
+    assert 0.3 < pace < 3
+    for model, seconds in took.items():
+        # The start of a notebook is no part of the table's times.
+        assert 0.5 * pace * seconds < told[model] < 2 * pace * (seconds + 10), model
+    # An ablation takes what its base does.
+    assert clock.expected_seconds("ablate@hm-motorec-no-ara-1") == clock.expected_seconds("token@hm-motorec-1")
 
 
 def test_runs_side_by_side_share_the_time(project: Path) -> None:

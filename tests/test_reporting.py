@@ -29,9 +29,12 @@ METRICS = [f"{name}@{k}" for name in ("recall", "ndcg", "mrr", "hit_rate", "prec
 USERS = 60
 
 
-def fabricate(dataset: str) -> None:
-    """Runs of everything that is asked for, each model at its own level."""
-    for run in expected_runs(load_run_for(dataset), dataset):
+PAPERS = ["no-rqvae", "no-ara", "literal-ara", "no-sparsity", "no-contrastive", "no-hybrid"]  # ablations of motorec
+
+
+def fabricate(dataset: str, runs: list[ExpectedRun] | None = None) -> None:
+    """Runs of everything that is asked for, or some others, each model at its own level."""
+    for run in runs or expected_runs(load_run_for(dataset), dataset):
         generator = np.random.default_rng([run.seed, *run.model.encode()])
         level = LEVEL.get(run.model, 0.11)
         means: dict[str, float] = {}
@@ -44,15 +47,10 @@ def fabricate(dataset: str) -> None:
                     means[f"{split}/{group}/{metric}"] = factor * (level + generator.normal(0, spread))
             means |= {f"{split}/all/coverage@20": 0.5, f"{split}/all/popularity@20": 31.25}
         write_metrics(dataset, run.model, run.seed, means)
+        found = generator.random(2 * USERS) < 5 * level
+        np.save(run.places_file, np.where(found, generator.integers(1, 21, 2 * USERS), 0).astype(np.uint8))
         folder = paths.run_data(dataset, run.model, run.seed)
-        folder.mkdir(parents=True)
-        frames = [
-            pd.DataFrame({"user": np.arange(USERS), "split": "test", "group": group}).assign(
-                **{metric: generator.normal(level, 0.05, USERS) for metric in METRICS}
-            )
-            for group in ("all", "cold")
-        ]
-        pd.concat(frames).to_parquet(folder / "per_user.parquet", index=False)
+        folder.mkdir(parents=True, exist_ok=True)
         epochs = np.arange(1, 31 + run.seed)
         history = pd.DataFrame({"epoch": epochs, "loss": 2 / epochs + 0.1, "bpr": 0.7 / np.sqrt(epochs)})
         history["valid/all/recall@20"] = np.where(epochs % 5 == 0, level * (1 - 1 / epochs), np.nan)
@@ -68,6 +66,8 @@ def write_metrics(dataset: str, model: str, seed: int, means: dict[str, float]) 
 def catalogue(dataset: str) -> None:
     degrees = np.random.default_rng(0).zipf(1.6, 80).clip(0, 200) - 1
     rows = [(user, item, "train") for item, degree in enumerate(degrees) for user in range(degree)]
+    cold, warm = int(np.flatnonzero(degrees == 0)[0]), int(np.flatnonzero((degrees >= 10) & (degrees < 100))[0])
+    rows += [(user, item, "test") for user in range(200 - USERS, 200) for item in (cold, warm)]
     interactions = pd.DataFrame(rows, columns=["user", "item", "split"])
     items = pd.DataFrame({"item_id": [str(item) for item in range(80)], "text": "", "image": ""})
     Dataset(dataset, items, [str(user) for user in range(200)], interactions).save(paths.catalogue(dataset))
@@ -102,6 +102,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fabricate(dataset)
             catalogue(dataset)
             tokenizers(dataset)
+        change("profiles/ablations.yaml", seeds=[1, 2], ablation_seeds=[1, 2])
+        variants = expected_runs(load_profile("ablations", "garments"), "garments")
+        fabricate("garments", [run for run in variants if run.model.removeprefix("motorec-") in PAPERS])
+        for dataset in ("garments", "ml-100k"):
             report(dataset).write_joint()
     (folder / "README.md").write_text(f"# Title\n\n{summary.BEGIN}\nstale\n{summary.END}\n\nThe rest.\n")
     return folder
@@ -232,9 +236,11 @@ def test_every_latex_table_would_compile(made: Path):
     report("baby").write_table("paper")
     timings("lightgcn", 1, seconds_build=1, seconds_per_epoch=2, epochs=10, seconds_evaluate=1, parameters=1234567)
     efficiency.write("garments")
+    ablations.write("garments")
     summary.main()
     files = sorted((made / "results").rglob("*.tex"))
-    assert {file.stem for file in files} == {*TABLES, "garments"}
+    others = {"garments", "motorec", "motorec-significance"}  # the costs, and the ablations
+    assert {file.stem for file in files} == {name for name in TABLES if not name.startswith("ablation")} | others
     for file in files:
         latex.check(file.read_text(), file.name)
 
@@ -307,8 +313,10 @@ def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path
     summary.main()
     text = (made / "results/tables/statistics.md").read_text()
     assert "H&M, one week: not here yet" in text
-    # An opt-in data set's numbers are in git, and its data are not here.
+    # An opt-in data set's numbers are in git, and its data are not here. Its tests may lack a column that came later.
     shutil.copytree(paths.joint("garments"), paths.joint("hm"))
+    for file in paths.joint("hm").glob("significance*.csv"):
+        pd.read_csv(file).drop(columns="p_seeds").to_csv(file, index=False)
     summary.main()
     table = pd.read_csv(made / "results/tables/statistics.csv")
     assert table["dataset"].tolist() == ["garments", "ml-100k", "hm"]
@@ -316,7 +324,6 @@ def test_joint_tables_carry_the_marks_and_statistics_of_each_data_set(made: Path
     overall = (made / "results/tables/overall.md").read_text()
     assert "† differs from `motorec`, ‡ differs from `tokenbridge`" in overall
     assert all("†" in row for row in overall.splitlines() if "| Popularity |" in row)
-    assert "† differs from the full model" in (made / "results/tables/ablation.md").read_text()
 
 
 def test_headline_metrics_are_means_over_seeds_and_leave_out_ablations(made: Path):
@@ -341,6 +348,7 @@ def test_joint_tables_without_a_report_name_the_remedy(made: Path):
 
 
 def test_what_the_paper_reports_stands_beside_ours_unranked(made: Path):
+    catalogue("baby")
     fabricate("baby")
     results = report("baby")
     assert "paper" in results.table_names
@@ -402,12 +410,21 @@ def test_a_missing_run_is_named_with_its_remedy(made: Path):
         report("garments").table("overall")
     with pytest.raises(DataError, match=message):
         summary.main()
-    assert len(report("garments").table("ablation")) == 7  # needs no run of this model
+    variants = ablations.ablation_report("garments", "motorec").table("ablation")
+    assert len(variants) == 7  # needs no run of this model
 
 
-def test_missing_values_per_user_are_named(made: Path):
-    (made / "data/runs/garments/lightgcn/3/per_user.parquet").unlink()
-    with pytest.raises(DataError, match=r"data/runs/garments/lightgcn/3/per_user\.parquet is missing"):
+def test_places_that_are_missing_or_of_other_data_are_named(made: Path):
+    file = made / "results/runs/garments/lightgcn/3/test-places.npy"
+    np.save(file, np.load(file)[1:])
+    message = r"lightgcn/3/test-places\.npy: garments: 119 places for 120 interactions of the test split.* again"
+    with pytest.raises(DataError, match=message):
+        report("garments").table("significance")
+    file.write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"lightgcn/3/test-places\.npy: "):
+        report("garments").table("significance")
+    file.unlink()
+    with pytest.raises(DataError, match=r"results/runs/garments/lightgcn/3/test-places\.npy is missing"):
         report("garments").table("significance")
 
 
@@ -425,6 +442,17 @@ def test_a_stray_run_is_ignored():
     pd.testing.assert_frame_equal(before, report("garments").table("overall"))
 
 
+def test_the_tables_of_tests_show_what_the_seeds_say(made: Path):
+    results = report("garments")
+    assert "p over seeds (Welch's t-test between the seeds' means" in results.markdown("significance")
+    results.write_table("significance")
+    written = pd.read_csv(made / "results/tables/garments/significance.csv").set_index("model")
+    assert written.loc[["itemknn", "ease-features"], "p_seeds"].isna().all()  # no randomness, one run
+    assert written.loc[["lightgcn", "freedom"], "p_seeds"].between(0, 1).all()
+    table = results.table("significance").head(3).assign(p_seeds=[np.nan, 2e-5, 0.1037])
+    assert tables.significance_cells(table, {}, tables.MARKDOWN)["p over seeds"].tolist() == ["–", "<0.001", "0.104"]
+
+
 @pytest.mark.usefixtures("made")
 def test_significance_and_ablations_are_families_of_their_own():
     models = report("garments").table("significance")
@@ -435,19 +463,19 @@ def test_significance_and_ablations_are_families_of_their_own():
     one = models.set_index(["model", "group", "metric"])["difference"]["tokenbridge"]
     other = ours.set_index(["model", "group", "metric"])["difference"]["motorec"]
     pd.testing.assert_series_equal(one, -other)
-    variants = report("garments").table("ablation_significance")
-    assert set(variants["model"]) == set(load_run().ablations)
+    variants = ablations.ablation_report("garments", "motorec").table("ablation_significance")
+    assert set(variants["model"]) == {f"motorec-{name}" for name in PAPERS}
     assert models.query("model == 'popularity'")["significant"].all()
 
 
 def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Path):
-    change("profiles/ablations.yaml", seeds=[1, 2], ablation_seeds=[1, 2])
     run = load_profile("ablations", "garments")
     names = [path.relative_to(made).as_posix() for path in ablations.write("garments")]  # motorec's six are there
     folder = "results/ablations/garments"
     assert names == [f"{folder}/motorec.md", f"{folder}/motorec-significance.md", f"{folder}/motorec.png"]
     text = (made / names[0]).read_text()
     assert "Not run yet: fusion by concatenation." in text
+    assert "† differs from the full model" in text
     assert "TokenBridge" not in text
     for one in expected_runs(run, "garments"):
         if one.model in ("tokenbridge-graph", "tokenbridge-random"):
@@ -467,9 +495,9 @@ def test_ablations_that_were_not_run_name_the_command(capsys: pytest.CaptureFixt
     assert "make ablations DATASET=hm" in capsys.readouterr().err
 
 
-def test_a_data_set_without_ablations_or_truth_has_the_rest(made: Path):
-    results = report("ml-100k")
-    assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
+def test_a_data_set_without_truth_has_the_rest_and_no_report_has_the_ablations(made: Path):
+    for results in (report("garments"), report("ml-100k")):
+        assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
     written = results.write()
     assert all(path.is_file() for path in written)
     assert "oracle" not in (made / "results/tables/ml-100k/overall.csv").read_text()
@@ -498,6 +526,7 @@ def test_a_report_on_what_is_not_measured_or_run_is_an_error(values: dict[str, o
 def test_two_writings_give_the_same_bytes(made: Path):
     def everything() -> dict[str, bytes]:
         report("garments").write()
+        ablations.write("garments")
         summary.main()
         files = sorted((made / "results").rglob("*.*"))
         return {path.relative_to(made).as_posix(): path.read_bytes() for path in [*files, made / "README.md"]}
@@ -532,6 +561,7 @@ def test_joint_tables_hold_the_shown_data_sets_from_git_alone(made: Path):
     assert "H&M, one week" in text
     assert "results/tables/hm/overall.md" not in text
     (made / "data/runs-elsewhere").rename(made / "data/runs")  # the data set's own tables are made where its runs are
+    catalogue("hm")
     report("hm").write_table("overall")
     summary.main()
     assert "[H&M, one week](results/tables/hm/overall.md)" in (made / "README.md").read_text()
@@ -583,7 +613,7 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
         markdown, printed, numbers = (
             (made / f"results/tables/garments/{name}.{kind}").read_text() for kind in ("md", "tex", "csv")
         )
-        if name.startswith("ablation") or name in ("statistics", "codebooks", "mixing"):
+        if name in ("statistics", "codebooks", "mixing"):
             assert "Left out" not in markdown + printed
         else:
             assert markdown.endswith(f"\n\n{note}\n")
@@ -601,6 +631,21 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     assert joint in (made / "README.md").read_text()
     assert joint in (made / "results/tables/cold.md").read_text()
     assert "ml-100k,freedom" in (made / "results/tables/cold.csv").read_text()
+
+
+def test_a_table_of_cold_targets_without_any_says_why(made: Path):
+    for run in expected_runs(load_run(), "ml-100k"):
+        values = json.loads(run.metrics_file.read_text())
+        kept = {key: value for key, value in values.items() if not key.startswith("test/cold/")}
+        write_metrics("ml-100k", run.model, run.seed, kept | {"test/cold/users": 0.0})
+    why = "MovieLens 100k: no cold targets, since no item of the test split has fewer than 10 training interactions."
+    assert why in report("ml-100k").markdown("cold")
+    assert why not in report("ml-100k").markdown("warm")
+    summary.main()
+    assert why in (made / "results/tables/cold.md").read_text()
+    assert why not in (made / "results/tables/overall.md").read_text()
+    assert why in (made / "README.md").read_text()
+    assert "no warm targets" not in report("garments").markdown("warm")
 
 
 def test_without_the_reference_there_are_no_tests_against_it(made: Path):

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from motorec import paths
 from motorec.config import load_model, load_run, load_run_for
 from motorec.models import model_class
+from motorec.reporting import summary
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -64,11 +65,48 @@ def test_notebooks_are_stripped_and_plain(notebook: Path) -> None:
             source = "".join(cell["source"])
             assert not re.search(r"^\s*(def|class) ", source, re.MULTILINE), "notebooks tell; motorec/ defines"
             assert len(source.splitlines()) <= 15
+            assert all(len(line) <= 120 for line in source.splitlines())
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_start_with_their_question_and_end_with_their_finding(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    assert cells[0]["cell_type"] == "markdown"
+    assert re.match(r"# \d\d · .+\n\n\*\*Question\.\*\* [^\n]+(\n[^\n]+)*\?\n\n", sources[0])
+    assert sources[-2].startswith("## Finding\n")
+    assert cells[-1]["cell_type"] == "code"
+    assert re.search(r"^Markdown\((findings\.\w+\(.+\)|results\.finding\(\))\)$", sources[-1], re.MULTILINE)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_lead_to_the_next_and_back(notebook: Path) -> None:
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "markdown"]
+    linked = [re.findall(r"\]\(([^)]+)\)", "".join(cell["source"])) for cell in cells]
+    for link in (link for links in linked for link in links):
+        assert (notebook.parent / link).is_file(), link
+    place = NOTEBOOKS.index(notebook)
+    if place > 0:
+        assert NOTEBOOKS[place - 1].name in linked[0]
+    if place < len(NOTEBOOKS) - 1:
+        assert NOTEBOOKS[place + 1].name in linked[0]
+        assert NOTEBOOKS[place + 1].name in linked[-1]
 
 
 def test_there_is_a_notebook_per_stage() -> None:
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    first = ["01_data", "02_features", "03_tokenize", "04_train", "05_ablations", "06_report"]
+    assert names == [*first, "07_readable_tokens"]
+
+
+def test_every_executed_notebook_lies_with_its_data_set() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    runs = {name: stage for name, stage in stages.items() if "motorec.nbrun" in stage["cmd"]}
+    assert len(runs) >= 9
+    for name, stage in runs.items():
+        notebook = stage["cmd"].split()[3]
+        start = f"data/notebooks/${{item.dataset}}/{notebook}-${{item.dataset}}"
+        assert any(isinstance(out, str) and out.startswith(start) for out in stage["outs"]), name
 
 
 def test_dvc_and_paths_speak_of_the_same_places() -> None:
@@ -88,10 +126,13 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.features("D"),
         paths.tokens("D", 7),
         paths.run_data("D", "M", 7),
-        paths.run_results("D", "M", 7) / "metrics.json",
+        paths.run_results("D", "M", 7),
         paths.tables() / "D",
         paths.figures() / "D",
         paths.joint("D"),
+        paths.pages("D"),
+        paths.pages() / "index.html",
+        paths.readable("D"),
     ):
         assert paths.shown(path) in outs
 
@@ -136,6 +177,14 @@ def test_a_model_depends_on_all_that_it_is_made_of(group: str) -> None:
             path = file.relative_to(ROOT).as_posix()
             if path.removeprefix("motorec/").startswith(parts) and file.name != "__init__.py":
                 assert path in listed or f"{Path(path).parent}" in listed, f"{group}, {name}: {path}"
+
+
+def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    written = tmp_path / "README.md"
+    written.write_bytes((ROOT / "README.md").read_bytes())
+    summary.update_readme(written)
+    assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
 
 
 def test_no_machine_is_named_in_tracked_files() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from motorec import paths, tracking
+from motorec import config, paths, pipeline, tracking
 from motorec.errors import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +81,7 @@ def write_run(model: str, seed: int, recall: float, trained: bool = True, datase
         ]
     paths.write_whole(data / "history.csv", "\n".join(history) + "\n")
     paths.write_whole(data / "curve.png", PIXEL)
-    paths.write_whole(paths.notebooks() / f"04_train-{dataset}-{model}-{seed}.ipynb", json.dumps(NOTEBOOK))
+    paths.write_whole(paths.notebooks(dataset) / f"04_train-{dataset}-{model}-{seed}.ipynb", json.dumps(NOTEBOOK))
     timings = {"seconds_train": 30.0, "seconds_evaluate": 2.5, "seconds_per_epoch": 3, "peak_memory_mb": 512.25}
     paths.write_whole(paths.timings() / dataset / model / f"{seed}.json", json.dumps(timings))
 
@@ -388,6 +389,16 @@ def test_models_differ_in_colour_and_seeds_do_not() -> None:
     colours = {(run.data.tags["model"], run.data.tags["mlflow.runColor"]) for run in runs()}
     assert len(colours) == 2
     assert len({colour for _, colour in colours}) == 2
+
+
+@pytest.mark.usefixtures("project")
+def test_no_two_models_share_a_colour_and_profiles_change_none() -> None:
+    models = [*config.load_profile("compare").compared, "oracle"]
+    colours = [tracking.colour(model) for model in models]
+    assert len(set(colours)) == len(models) > len(tracking.COLOURS)
+    assert all(re.fullmatch("#[0-9a-f]{6}", one) for one in colours)
+    with pipeline.profile("compare", "garments"):
+        assert [tracking.colour(model) for model in models] == colours
 
 
 @given(st.text(alphabet="abt_@/0123456789", max_size=20))

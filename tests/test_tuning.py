@@ -294,6 +294,28 @@ def test_the_joint_table_names_every_study() -> None:
     assert f"| {best:.4f} |" in text
 
 
+def test_a_study_run_by_itself_takes_its_place_in_the_joint_table(project: Path) -> None:
+    assert main(["planted", "bpr"]) == 0
+    file = project / "results" / "tuning" / "planted.md"
+    assert "| BPR-MF |" in file.read_text()
+    # A model that params/tune.yaml no longer names keeps its row.
+    change("tune.yaml", models=["itemknn"])
+    assert main(["planted", "itemknn"]) == 0
+    rows = [line.split(" | ")[0] for line in file.read_text().splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["| ItemKNN", "| BPR-MF"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "results" / "tuning").glob("*.md")), ids=lambda file: file.stem)
+def test_the_tables_in_git_have_every_study(file: Path, project: Path) -> None:
+    shutil.copy2(ROOT / "params" / "tune.yaml", project / "params")
+    studies = file.with_suffix("")
+    shutil.copytree(studies, project / "results" / "tuning" / studies.name)
+    text = table.write(studies.name).read_text()
+    for study in studies.glob("*.yaml"):
+        assert f"| {yaml.safe_load(study.read_text())['title']} |" in text
+    assert file.read_text() == text
+
+
 @pytest.mark.parametrize(
     ("search", "message"),
     [
@@ -338,6 +360,18 @@ def test_every_model_named_for_tuning_has_a_search_space_that_fits(model: str, m
     monkeypatch.chdir(ROOT)
     for dataset in config.load_tune().datasets:
         check(dataset, model)
+
+
+@pytest.mark.parametrize("model", yaml.safe_load((ROOT / "params" / "tune.yaml").read_text())["models"])
+def test_what_is_chosen_for_a_data_set_is_what_its_study_found(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    spaces, tuned = config.load_search(model), config.read_yaml(ROOT / "params" / "models" / f"{model}.yaml")
+    for dataset in tuned["per_dataset"]:
+        study = config.read_yaml(paths.tuned(dataset, model))
+        chosen = config.known_settings(config.load_model(model, dataset))
+        found = study["settings"] | study["stopping"]
+        assert {key: chosen[key] for key in found} == found, f"on {dataset}: `make tuned DATASET={dataset}`"
+        assert all(chosen[key] in space for key, space in spaces.items())
 
 
 def test_a_fingerprint_knows_the_code_that_decides() -> None:

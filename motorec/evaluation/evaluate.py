@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import sparse
 
 from motorec.config import EvaluationSettings
 from motorec.data.dataset import Dataset, Split
-from motorec.errors import MotorecError, ParamsError, nearest
+from motorec.errors import DataError, MotorecError, ParamsError, nearest
 from motorec.evaluation import metrics
 from motorec.seeding import numpy_generator
 
@@ -43,10 +43,13 @@ class Evaluation:
         per_user: One row per user and group: `user` (index), `split`, `group`, and a column per metric and cut-off.
         means: `<split>/<group>/<metric>@<k>`, the mean over users; `<split>/<group>/users`, how many these are;
             `<split>/all/coverage@<k>` and `<split>/all/popularity@<k>`, which belong to the lists and not to a target.
+        places: Of each held-out interaction, sorted by user, then item: the item's place in the user's list, from 1 on;
+            0 beyond the longest cut-off. `judge` makes the per-user values of them.
     """
 
     per_user: pd.DataFrame
     means: dict[str, float]
+    places: Integer[np.ndarray, " targets"]
 
 
 def item_groups(dataset: Dataset, settings: EvaluationSettings) -> dict[str, Bool[np.ndarray, " items"]]:
@@ -82,30 +85,62 @@ def evaluate(
     """
     users, targets = _targets(dataset, split)
     top = rank(score, dataset, users, SEEN[split], max(settings.cutoffs), settings.batch_size, tie_break)
-    hits = metrics.find_hits(top, targets)
+    places = metrics.find_places(top, targets)
+    per_user = judge(places, dataset, split, settings)
 
-    frames: list[pd.DataFrame] = []
     means: dict[str, float] = {}
-    for group, members in item_groups(dataset, settings).items():
-        n_targets = _count(targets, members)
-        judged = n_targets > 0
-        group_hits = (hits & members[top])[judged]
-        values = {
-            f"{name}@{k}": metric(group_hits, n_targets[judged], k)
-            for name, metric in metrics.PER_USER.items()
-            for k in settings.cutoffs
-        }
-        frames.append(pd.DataFrame({"user": users[judged], "split": split, "group": group, **values}))
-        means[f"{split}/{group}/users"] = float(judged.sum())
-        if judged.any():
-            for name, value in values.items():
-                if not group.startswith("deg") or name.split("@")[0] in BUCKET_METRICS:
-                    means[f"{split}/{group}/{name}"] = float(value.mean())
+    for group in item_groups(dataset, settings):
+        values = per_user[per_user["group"] == group]
+        means[f"{split}/{group}/users"] = float(len(values))
+        for name in values.columns.drop(["user", "split", "group"]) if len(values) else ():
+            if not group.startswith("deg") or name.split("@")[0] in BUCKET_METRICS:
+                means[f"{split}/{group}/{name}"] = float(values[name].to_numpy().mean())
     degrees = dataset.item_degrees()
     for k in settings.cutoffs:
         means[f"{split}/all/coverage@{k}"] = metrics.coverage(top, dataset.n_items, k)
         means[f"{split}/all/popularity@{k}"] = metrics.popularity(top, degrees, k)
-    return Evaluation(pd.concat(frames, ignore_index=True), means)
+    return Evaluation(per_user, means, places)
+
+
+def judge(
+    places: Integer[np.ndarray, " targets"], dataset: Dataset, split: HeldOut, settings: EvaluationSettings
+) -> pd.DataFrame:
+    """Every metric of every user in every group, from where the targets stood in the lists.
+
+    Args:
+        places: As in `Evaluation`; the longest cut-off they were made with is at least that of the settings.
+        dataset: Whose split was judged.
+        split: "valid" or "test".
+        settings: Cut-offs and groups.
+
+    Returns:
+        One row per user and group, as in `Evaluation.per_user`.
+
+    Raises:
+        DataError: There are more or fewer places than targets: they come from other data.
+    """
+    users, targets = _targets(dataset, split)
+    if len(places) != targets.nnz:
+        raise DataError(
+            f"{dataset.name}: {len(places)} places for {targets.nnz} interactions of the {split} split; they were made "
+            "with another version of the data. Make the run again."
+        )
+    rows, items = targets.tocoo().coords
+    longest = max(settings.cutoffs)
+    frames = []
+    for group, members in item_groups(dataset, settings).items():
+        n_targets = _count(targets, members)
+        judged = n_targets > 0
+        found = (places > 0) & (places <= longest) & members[items]
+        hits = np.zeros((len(users), longest), dtype=bool)
+        hits[rows[found], places[found].astype(np.int64) - 1] = True
+        values = {
+            f"{name}@{k}": metric(hits[judged], n_targets[judged], k)
+            for name, metric in metrics.PER_USER.items()
+            for k in settings.cutoffs
+        }
+        frames.append(pd.DataFrame({"user": users[judged], "split": split, "group": group, **values}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def validate(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy import sparse
 
 
@@ -31,6 +31,22 @@ def find_hits(top: Int[np.ndarray, "users k"], targets: sparse.csr_matrix) -> Bo
     wanted = targets.tocoo()
     keys = wanted.row.astype(np.int64) * n_items + wanted.col
     return np.isin(rows * n_items + top, keys) & (top >= 0)
+
+
+def find_places(top: Int[np.ndarray, "users k"], targets: sparse.csr_matrix) -> Integer[np.ndarray, " targets"]:
+    """Where each target stands in its user's list: 1 is the first place, 0 is not among the k.
+
+    Args:
+        top: Ranked item indices of each user, best first; -1 where there is none.
+        targets: (users, items), nonzero where the item is a target of the user; rows as in `top`.
+
+    Returns:
+        A number for each nonzero entry of `targets`, row by row, in the smallest unsigned type that holds k.
+    """
+    wanted = targets.tocsr().sorted_indices().tocoo()
+    match = top[wanted.row] == wanted.col[:, None]
+    places = np.where(match.any(axis=1), match.argmax(axis=1) + 1, 0)
+    return places.astype(np.min_scalar_type(top.shape[1]))
 
 
 def recall(

@@ -1,6 +1,8 @@
 """Is one model better than another? Paired comparisons over users, corrected for how many are made.
 
-A user's value is averaged over seeds first, so that the user is the unit and seeds are not counted as more users.
+A user's value is averaged over seeds first, so that the user is the unit and seeds are not counted as more users. That
+test takes the seeds as they fell: it says that these runs differ for other users too, not that other seeds would.
+Beside it stands a test over seeds, in which a run is the unit and the users are as they are.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ def compare(
     Returns:
         One row per model, group and metric: `model`, `group`, `metric`, `users`, `mean` and `reference_mean`,
         `difference` (model minus reference, mean over users), `low` and `high` (its percentile bootstrap interval),
-        `p` (two-sided paired t-test), `p_holm` (Holm's correction; the family is every row of this table), `d`
-        (Cohen's d of paired values: mean over standard deviation of the differences; 0 where all differences are zero,
-        missing where they are all the same) and `significant` (`p_holm` below alpha).
+        `p` (two-sided paired t-test), `p_holm` (Holm's correction; the family is every row of this table), `p_seeds`
+        (two-sided Welch test between the models' means by seed, uncorrected; missing where one of them has one seed
+        only), `d` (Cohen's d of paired values: mean over standard deviation of the differences; 0 where all differences
+        are zero, missing where they are all the same) and `significant` (`p_holm` below alpha).
 
     Raises:
         DataError: Two runs were judged on different users.
@@ -53,6 +56,7 @@ def compare(
         base = values.pop(reference)
         if base.empty or not values:
             continue
+        by_seed = {name: _seed_means(frames, split, group, metrics) for name, frames in runs.items()}
         for name, other in values.items():
             if not other.index.equals(base.index):
                 raise DataError(
@@ -73,14 +77,16 @@ def compare(
                 "low": low[m, j],
                 "high": high[m, j],
                 "p": _t_test(differences[:, m, j]),
+                "p_seeds": _welch(by_seed[name][:, j], by_seed[reference][:, j]),
                 "d": _cohen(differences[:, m, j]),
             }
             for m, (name, other) in enumerate(values.items())
             for j, metric in enumerate(metrics)
         ]
-    columns = ["model", "group", "metric", "users", "mean", "reference_mean", "difference", "low", "high", "p", "d"]
+    told = ["model", "group", "metric", "users", "mean", "reference_mean"]
+    columns = [*told, "difference", "low", "high", "p", "p_seeds", "d"]
     table = pd.DataFrame(parts, columns=columns)
-    table.insert(columns.index("d"), "p_holm", _holm(table["p"].to_numpy(dtype=np.float64), alpha))
+    table.insert(columns.index("p_seeds"), "p_holm", _holm(table["p"].to_numpy(dtype=np.float64), alpha))
     table["significant"] = table["p_holm"] < alpha
     return table
 
@@ -94,6 +100,15 @@ def _average(frames: Sequence[pd.DataFrame], split: str, group: str, metrics: Se
             f"The seeds of {name!r} hold different users in {split}/{group}; make them again with `dvc repro`."
         )
     return grouped[list(metrics)].mean().sort_index()
+
+
+def _seed_means(
+    frames: Sequence[pd.DataFrame], split: str, group: str, metrics: Sequence[str]
+) -> Float[np.ndarray, "seeds metrics"]:
+    """Each seed's mean over users."""
+    chosen = [frame.loc[(frame["split"] == split) & (frame["group"] == group), list(metrics)] for frame in frames]
+    # Sums of the same hits in another order differ in their last bits, which would be all the spread there is.
+    return np.stack([values.to_numpy().mean(axis=0) for values in chosen]).round(12)
 
 
 def _interval(
@@ -130,6 +145,24 @@ def _t_test(difference: Float[np.ndarray, " users"]) -> float:
 
     t = difference.mean() / (spread / np.sqrt(len(difference)))
     return float(2 * stats.t.sf(abs(t), len(difference) - 1))
+
+
+def _welch(values: Float[np.ndarray, " seeds"], base: Float[np.ndarray, " others"]) -> float:
+    """Two-sided p of Welch's t-test between two models' means by seed; missing where one has a single seed.
+
+    Unpaired, although the seeds have the same numbers: a number only names a stream of random draws, and two kinds of
+    model draw from streams of their own (`motorec.seeding`). Pairs that have nothing in common gain nothing, and cost
+    half the degrees of freedom, of which five seeds have few. Where a model and its ablation do share their starting
+    weights, the test is the more careful one. Welch's, as the spread of two models' seeds often differs several times.
+    """
+    if min(len(values), len(base)) < 2:
+        return float("nan")
+    if np.ptp(values) == np.ptp(base) == 0:
+        return float(values[0] == base[0])
+    from scipy import stats  # slow to import
+
+    one, other = ((sample.mean(), sample.std(ddof=1), len(sample)) for sample in (values, base))
+    return float(stats.ttest_ind_from_stats(*one, *other, equal_var=False).pvalue)
 
 
 def _cohen(difference: Float[np.ndarray, " users"]) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from motorec import seeding
 from motorec.config import Settings
-from motorec.errors import MissingContent, MotorecError
+from motorec.errors import DataError, MissingContent, MotorecError
 from motorec.features import Features
 
 
@@ -41,6 +41,23 @@ class Inputs:
     cold_below: int = 10
     tokens: Path | None = None
     truth: Float[np.ndarray, "users items"] | None = None
+
+    def __post_init__(self) -> None:
+        """Look whether the features can be learned from.
+
+        Raises:
+            DataError: No item has a modality, or an item has a vector that holds no finite number.
+        """
+        for modality, features in self.features.items():
+            where = f"{self.dataset}: the {modality} features"
+            if not features.present.any():
+                raise DataError(f"{where}: no item has any. Leave this modality out, or give an item its {modality}.")
+            broken = np.flatnonzero(features.present & ~np.isfinite(features.matrix).all(axis=1))
+            if len(broken):
+                raise DataError(
+                    f"{where}: values that are no finite numbers in {len(broken)} of {len(features.present)} rows, the "
+                    f"first of item row {broken[0]}. Run the features stage again (notebook 02_features)."
+                )
 
     @property
     def degrees(self) -> Int[np.ndarray, " items"]:

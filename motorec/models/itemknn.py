@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -29,19 +31,40 @@ class ItemKNN(Recommender):
         shrink: config.NotNegative = 10.0
 
     def __init__(self, settings: Settings, inputs: Inputs) -> None:
-        common = (inputs.train.T @ inputs.train).tocsr()
-        common.setdiag(0)
-        common.eliminate_zeros()
-        norms = np.sqrt(inputs.degrees)
-        pairs = common.tocoo()
-        similarity = pairs.data / (norms[pairs.row] * norms[pairs.col] + settings.shrink)
-        common = sparse.csr_matrix((similarity.astype(np.float32), (pairs.row, pairs.col)), shape=common.shape)
         self._train = inputs.train.tocsr()
-        self._similarity = nearest_only(common, settings.neighbours)
+        users = inputs.train.T.tocsr()  # of each item
+        norms = np.sqrt(inputs.degrees)
+
+        def similarity(block: slice) -> sparse.csr_matrix:
+            pairs = (users[block] @ self._train).tocoo()
+            values = pairs.data / (norms[block][pairs.row] * norms[pairs.col] + settings.shrink)
+            return sparse.csr_matrix((values.astype(np.float32), (pairs.row, pairs.col)), shape=pairs.shape)
+
+        self._similarity = nearest_in_blocks(similarity, len(norms), settings.neighbours)
 
     def score(self, users: Int[np.ndarray, " b"]) -> Float[Tensor, "b items"]:
         """Sum of the similarities between an item and the user's training items."""
         return torch.from_numpy((self._train[users] @ self._similarity).toarray())
+
+
+def nearest_in_blocks(
+    similarity: Callable[[slice], sparse.csr_matrix], items: int, keep: int, block: int = 1024
+) -> sparse.csr_matrix:
+    """Each item's nearest other items, some rows of the similarities at a time: memory is linear in the items.
+
+    Args:
+        similarity: Gives the rows in a slice, (rows, items); what stands on the diagonal is not looked at.
+        items: How many there are.
+        keep: How many neighbours an item has at most.
+        block: Rows at a time.
+    """
+    parts = []
+    for start in range(0, items, block):
+        rows = similarity(slice(start, min(start + block, items)))
+        rows.setdiag(0, k=start)
+        rows.eliminate_zeros()
+        parts.append(nearest_only(rows, keep))
+    return sparse.vstack(parts, format="csr")
 
 
 def nearest_only(similarity: sparse.csr_matrix, keep: int) -> sparse.csr_matrix:

@@ -18,7 +18,7 @@ from scipy import sparse
 from motorec.features import Features
 from motorec.graph import row_normalise
 from motorec.itemgraph import content_graph
-from motorec.models.itemknn import nearest_only
+from motorec.models.itemknn import nearest_in_blocks
 from motorec.models.tokens import item_codes
 from motorec.tokengraph import incidence
 from motorec.tokenizer import RQVAE
@@ -69,10 +69,8 @@ def shared_codes(codes: Sequence[Int[np.ndarray, "items _"]], neighbours: int) -
     usage = np.asarray(borne.sum(0)).ravel()
     # A shared code is used twice at least, so that all the bonuses together stay below half a shared code.
     bonus = 1 + 1 / (together.shape[1] * np.maximum(usage, 1))
-    closeness = sparse.csr_matrix(borne @ sparse.diags(bonus) @ borne.T)
-    closeness.setdiag(0)
-    closeness.eliminate_zeros()
-    nearest = nearest_only(closeness, neighbours)
+    weighed, bearers = sparse.csr_matrix(borne @ sparse.diags(bonus)), borne.T.tocsr()
+    nearest = nearest_in_blocks(lambda block: sparse.csr_matrix(weighed[block] @ bearers), len(together), neighbours)
     nearest.data = np.floor(nearest.data).astype(np.float32)
     return nearest
 

@@ -29,8 +29,7 @@ What the paper leaves open, and what was chosen here; every choice is a setting:
   told in `motorec.models.fusion`.
 * An item without any training interaction keeps only layer 0 of the mean over layers, a quarter of its norm at L = 3:
   LightGCN read literally, in every channel.
-* The tokenizer's losses are means over dimensions and levels, so that widths and depths do not change what the weights
-  mean.
+* The tokenizer's losses are means over dimensions, so that widths do not change what the weights mean.
 * An item that lacks a modality has :math:`z_q = 0` there and takes no part in that tokenizer's loss.
 * L2 is on the ID embeddings of the batch.
 

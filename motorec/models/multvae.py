@@ -22,8 +22,8 @@ class MultVAE(TrainedRecommender):
     .. math:: L_u = -\sum_i x_{ui} \ln \mathrm{softmax}_i(f_u) + \beta \, KL(N(\mu_u, \sigma_u^2) \| N(0, 1))
 
     where :math:`\beta` grows from 0 to its final value over the first steps. Scores are :math:`f_u` at
-    :math:`z_u = \mu_u`. With `hidden` 600, `latent` 200, `dropout` 0.5 and `beta` 0.2 it is the authors'; they have a
-    weight decay of 0.01 on top, which is left out, and begin with biases near 0, here 0.
+    :math:`z_u = \mu_u`. With `hidden` 600, `latent` 200, `dropout` 0.5 and `beta` 0.2 it is the authors'; they begin
+    with biases near 0, here 0.
     """
 
     batches = "users"

@@ -16,7 +16,7 @@ over the items j of the batch. The self-supervised task is one of: feature dropo
 each with other entries of the channels dropped), feature masking (`fm`: the views each lack the items' part of another
 channel), both at once (`fd+fm`), or alignment from fine to coarse (`fac`, the authors' choice: the ID channel is mapped
 into a space shared with the first modality, from there into one shared with the next, and so on, and in each space an
-item's two vectors must find each other).
+item's two vectors must find each other; all spaces have the model's width, while the authors' code halves the last).
 """
 
 from __future__ import annotations

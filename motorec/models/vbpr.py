@@ -18,8 +18,9 @@ class VBPR(EmbeddingRecommender):
     .. math:: s_{ui} = \beta_i + \gamma_u \cdot \gamma_i + \theta_u \cdot (E f_i) + \beta' \cdot f_i
 
     with :math:`f_i` the features of all modalities side by side (the paper knows pictures only). Trained by BPR, with
-    L2 on the batch's learned factors. The user's own bias of the paper changes no ranking and is left out. Without
-    `biases`, as in the MMRec toolkit, :math:`\beta_i` and :math:`\beta'` are left out too.
+    L2 on the batch's learned factors; the paper has it on :math:`E` and :math:`\beta'` as well. The user's own bias of
+    the paper changes no ranking and is left out. Without `biases`, as in the MMRec toolkit, :math:`\beta_i` and
+    :math:`\beta'` are left out too.
     """
 
     class Settings(config.Settings):

@@ -15,43 +15,69 @@ from pathlib import Path
 from motorec import paths
 from motorec.config import load_ablations, load_profile
 from motorec.errors import DataError, MotorecError
-from motorec.reporting.report import report
+from motorec.reporting.report import Report, report
 from motorec.reporting.runs import expected_runs
 
 PROFILE = "ablations"
 
 
-def write(dataset: str) -> list[Path]:
-    """Write tables and figures, and give the files.
+def folder(dataset: str) -> Path:
+    """Where a data set's tables and figures of ablations are."""
+    return paths.root() / "results" / "ablations" / dataset
 
-    A model's ablations are shown once all their seeds are there; the others are named below the table.
+
+def ablation_report(dataset: str, model: str) -> Report:
+    """The report of a model and its ablations: pieces `ablation` and `ablation_significance`.
+
+    An ablation is shown once all its seeds are there, with the places of their test targets; the others are named below
+    the table. All of it is read from git, but for the data set itself.
+
+    Raises:
+        DataError: The model has not been run with all its seeds, or none of its ablations.
+        ParamsError: There is no such data set, or a file in params/ is wrong.
+    """
+    run, bases = load_profile(PROFILE, dataset), load_ablations()
+    missing = {one.model: one.title for one in expected_runs(run, dataset) if not one.places_file.is_file()}
+    mine = [name for name in run.ablations if bases[name].base == model]
+    done = tuple(name for name in mine if name not in missing)
+    if model in missing or not done:
+        raise DataError(f"No ablations of {model} on {dataset} are run: `make ablations DATASET={dataset}` does.")
+    found = report(dataset)
+    return replace(
+        found,
+        run=run.model_copy(update={"token_models": (model,), "ablations": done}),
+        settings=found.settings.model_copy(update={"reference": model}),
+        below=tuple(f"Not run yet: {missing[name]}." for name in mine if name in missing),
+    )
+
+
+def reports(dataset: str) -> dict[str, Report]:
+    """The reports of all models that have ablations, by name.
 
     Raises:
         DataError: No model has been run with all its seeds and an ablation.
         ParamsError: There is no such data set, or a file in params/ is wrong.
     """
-    run, bases, written = load_profile(PROFILE, dataset), load_ablations(), []
-    missing = {one.model: one.title for one in expected_runs(run, dataset) if not one.metrics_file.is_file()}
-    for model in run.token_models:
-        mine = [name for name in run.ablations if bases[name].base == model]
-        done = tuple(name for name in mine if name not in missing)
-        if model in missing or not done:
-            continue
-        found = report(dataset)
-        found = replace(
-            found,
-            run=run.model_copy(update={"token_models": (model,), "ablations": done}),
-            settings=found.settings.model_copy(update={"reference": model}),
-            below=tuple(f"Not run yet: {missing[name]}." for name in mine if name in missing),
-        )
-        folder = paths.root() / "results" / "ablations" / dataset
+    found: dict[str, Report] = {}
+    for model in load_profile(PROFILE, dataset).token_models:
+        try:
+            found[model] = ablation_report(dataset, model)
+        except DataError as error:
+            lacking = error
+    if not found:
+        raise lacking
+    return found
+
+
+def write(dataset: str) -> list[Path]:
+    """Write tables and figures of all models that have ablations, and give the files; errors as in `reports`."""
+    written: list[Path] = []
+    for model, found in reports(dataset).items():
         written += [
-            found.write_table("ablation", folder / model),
-            found.write_table("ablation_significance", folder / f"{model}-significance"),
-            found.write_figure("ablation", folder / f"{model}.png"),
+            found.write_table("ablation", folder(dataset) / model),
+            found.write_table("ablation_significance", folder(dataset) / f"{model}-significance"),
+            found.write_figure("ablation", folder(dataset) / f"{model}.png"),
         ]
-    if not written:
-        raise DataError(f"No ablations of {dataset} are run: `make ablations DATASET={dataset}` does.")
     return written
 
 

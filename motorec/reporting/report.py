@@ -56,7 +56,7 @@ OURS = "-ours"  # ends the name of a piece that has our own model for reference
 SEEDS = "mean ± standard deviation over seeds"
 MARKS = "best bold, second underlined, the oracle not counted"
 TESTS = {"†": "significance", "‡": f"significance{OURS}"}  # the mark of what each table of tests finds
-JOINT = ("statistics", *TESTS.values(), "ablation_significance")  # tables that the joint ones are made of, too
+JOINT = ("statistics", *TESTS.values())  # tables that the joint ones are made of, too
 
 
 @dataclass(frozen=True)
@@ -191,23 +191,18 @@ class Report:
 
     def _has(self, name: str) -> bool:
         """Whether the data set has what a piece compares: the reference may be left out, like any model."""
-        if name.startswith("ablation") and not self.has_ablations:
-            return False
+        if name.startswith("ablation"):
+            return False  # written by `reporting.ablations`, from runs of their own
         if name in ("mixing", "embeddings"):
             return bool(self.mapped)
         if name == "codebooks":
             return bool(self.run.token_models) and load_tokenizer(self.dataset).get("quantize", True)
         if name == "paper":
             return self.dataset in paper.load_paper().reported
-        if not name.startswith(("ablation", "significance", "comparison")):
+        if not name.startswith(("significance", "comparison")):
             return True
         reference = self.settings.ours if name.endswith(OURS) else self.settings.reference
         return any(run.model == reference for run in with_results(self.models))
-
-    @property
-    def has_ablations(self) -> bool:
-        """Whether ablations are run on this data set."""
-        return any(run.role == "ablation" for run in self.runs)
 
     def table(self, name: str) -> pd.DataFrame:
         """All numbers of a table.
@@ -287,7 +282,7 @@ class Report:
         """Test some models against the reference on the headline metrics."""
         settings = self.settings
         return compare(
-            load_per_user(runs),
+            load_per_user(runs, self.data, self.evaluation),
             settings.reference,
             settings.headline,
             alpha=settings.alpha,
@@ -298,7 +293,11 @@ class Report:
     def _notes(self, name: str) -> list[str]:
         if name in ("statistics", "codebooks", "mixing"):
             return list(self.below)
-        return notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
+        empty = []
+        if name in ("cold", "warm"):
+            cold_below, titles = self.evaluation.cold_below, {self.dataset: self.title}
+            empty = tables.without_targets(self.table(name), name, cold_below, titles)
+        return empty + notes(self.variants if name.startswith("ablation") else self.models) + list(self.below)
 
     def _caption(self, name: str) -> str:
         settings = self.ours.settings if name.endswith(OURS) else self.settings
@@ -341,7 +340,8 @@ def caption(
     tests = (
         f"paired over users (values averaged over seeds), difference to `{settings.reference}` with its "
         f"{100 * (1 - settings.alpha):g}% bootstrap interval, paired t-test's p after Holm's correction over this "
-        "table, Cohen's d"
+        "table, p over seeds (Welch's t-test between the seeds' means, uncorrected; – where a model has one seed), "
+        "which the test over users takes as they fell, Cohen's d"
     )
     ranked = f"training interactions), ranked among all items: {SEEDS}; {MARKS}."
     captions = {

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from motorec import paths
-from motorec.config import RunSettings, load_model
+from motorec.config import EvaluationSettings, RunSettings, load_model
+from motorec.data.dataset import Dataset
 from motorec.errors import DataError
+from motorec.evaluation import judge
 
 ORACLE = "oracle"
 EXPECTED = 'expected one flat mapping such as {"test/all/recall@20": 0.1}; remove the file and make the run again.'
@@ -38,6 +41,11 @@ class ExpectedRun:
     def metrics_file(self) -> Path:
         """Where its metrics are, or should be."""
         return paths.run_results(self.dataset, self.model, self.seed) / "metrics.json"
+
+    @property
+    def places_file(self) -> Path:
+        """Where the places of its test targets are, or should be."""
+        return self.metrics_file.with_name(paths.PLACES)
 
 
 def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
@@ -122,15 +130,30 @@ def load_metrics(runs: Sequence[ExpectedRun]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def load_per_user(runs: Sequence[ExpectedRun]) -> dict[str, list[pd.DataFrame]]:
-    """Read the per-user values of some runs: by model, one frame per seed; models left out have none.
+def load_per_user(
+    runs: Sequence[ExpectedRun], data: Dataset, evaluation: EvaluationSettings
+) -> dict[str, list[pd.DataFrame]]:
+    """The per-user values of some runs on test, from the places that are in git: by model, one frame per seed.
+
+    Models left out have none.
+
+    Args:
+        runs: Of one data set.
+        data: The data set.
+        evaluation: Cut-offs and groups.
 
     Raises:
-        DataError: A run has none on this machine.
+        DataError: A run has no places, or places of other data.
     """
     frames: dict[str, list[pd.DataFrame]] = {}
     for run in with_results(runs):
-        frames.setdefault(run.model, []).append(pd.read_parquet(data_file(run, "per_user.parquet")))
+        file = run.places_file
+        if not file.is_file():
+            raise DataError(_how_to_make(run, file))
+        try:
+            frames.setdefault(run.model, []).append(judge(np.load(file), data, "test", evaluation))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{paths.shown(file)}: {error}") from None
     return frames
 
 

@@ -26,7 +26,7 @@ from motorec.config import (
 )
 from motorec.errors import DataError
 from motorec.features.encode import label
-from motorec.reporting import datasets, tables
+from motorec.reporting import ablations, datasets, tables
 from motorec.reporting.report import MARKS, SEEDS, TESTED, TESTS, caption
 from motorec.reporting.runs import ExpectedRun, expected_runs, load_metrics, notes
 
@@ -111,8 +111,7 @@ def joint_numbers(name: str, titles: dict[str, str]) -> pd.DataFrame:
 
 def joint_marks(name: str, titles: dict[str, str]) -> dict[tuple[str, str, str], str]:
     """What is significant in a joint table: as found in the tables of tests of each data set."""
-    sources = {"†": "ablation_significance"} if name == "ablation" else TESTS
-    tests = {mark: joint_numbers(source, titles) for mark, source in sources.items()}
+    tests = {mark: joint_numbers(source, titles) for mark, source in TESTS.items()}
     tests = {mark: table for mark, table in tests.items() if not table.empty}
     return tables.significance_marks(tests, TESTED.get(name))
 
@@ -136,17 +135,16 @@ def joint_notes() -> list[str]:
 
 
 def joint_tables(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The tables `overall`, `cold` and `ablation` over all data sets."""
+    """The tables `overall` and `cold` over all data sets."""
     settings = load_report()
     return {
         "overall": tables.group_table(metrics, "all", settings.headline),
         "cold": tables.group_table(metrics, "cold", settings.headline),
-        "ablation": tables.ablation_table(metrics, settings.reference, settings.headline),
     }
 
 
-def readme_section() -> str:
-    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+def headline_table() -> str:
+    """All models on all data sets, on all and on cold targets, in the metrics shown first: a Markdown table."""
     settings, titles = load_report(), dataset_titles()
     joint = joint_tables(joint_metrics())
     overall, cold = joint["overall"], joint["cold"]
@@ -166,16 +164,28 @@ def readme_section() -> str:
         f"Test, full ranking: {SEEDS}; {MARKS}. "
         f"Cold targets are items with fewer than {cold_below} training interactions, ranked among all items."
     )
+    empty = tables.without_targets(cold, "cold", cold_below, titles)
+    return tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, empty + joint_notes())
+
+
+def readme_section() -> str:
+    """The results as the README shows them: one table, one figure, and what the numbers are of."""
+    titles = dataset_titles()
     figure = paths.shown(paths.figures() / "summary.png")
+    first = load_run().datasets[0]
+    degree = paths.shown(paths.figures() / first / "degree.png")
     links = ", ".join(
-        f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "ablation", "statistics")
+        f"[{name}]({paths.shown(paths.tables() / name)}.md)" for name in ("overall", "cold", "statistics")
     )
     return "\n".join(
         [
-            tables.to_markdown(tables.readable(wide, shown, titles, tables.MARKDOWN), text, joint_notes()),
-            f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_encoders(titles)}",
+            headline_table(),
+            f"All metrics, significance and statistics of the data: {links}. {_all_models()}{_ablations(titles)}"
+            f"{_encoders(titles)}",
             "",
             f"![Accuracy of every model on every data set, all and cold targets]({figure})",
+            "",
+            f"![{titles[first]}: accuracy by how often the item to be found was taken in training]({degree})",
         ]
     )
 
@@ -185,6 +195,13 @@ def _all_models() -> str:
     found = {name: paths.tables() / name / "overall.md" for name in load_run().shown}
     links = [f"[{load_dataset(name).title}]({paths.shown(file)})" for name, file in found.items() if file.is_file()]
     return f"Every model, with tests: {', '.join(links)}. " if links else ""
+
+
+def _ablations(titles: dict[str, str]) -> str:
+    """Where the ablations are, of the data sets that have some."""
+    found = {name: ablations.folder(name) / f"{load_report().reference}.md" for name in titles}
+    links = [f"[{titles[name]}]({paths.shown(file)})" for name, file in found.items() if file.is_file()]
+    return f"What each part is worth: {', '.join(links)}. " if links else ""
 
 
 def _encoders(titles: dict[str, str]) -> str:
@@ -224,7 +241,10 @@ def main() -> None:
         cells = partial(tables.readable, table, columns, titles, marks=marks)
         shown = [mark for mark in TESTS if any(mark in found for found in marks.values())]
         above = caption(name, "All data sets", settings, load_evaluation(), shown)
-        tables.write(table, cells, above, paths.tables() / name, [] if name == "ablation" else joint_notes())
+        below = joint_notes()
+        if name == "cold":
+            below = tables.without_targets(table, "cold", load_evaluation().cold_below, titles) + below
+        tables.write(table, cells, above, paths.tables() / name, below)
     statistics = datasets.whole_numbers(joint_numbers("statistics", titles))
     above = caption("statistics", "All data sets", settings, load_evaluation())
     cells = partial(datasets.cells, statistics, titles)

@@ -37,6 +37,7 @@ LABELS = {
     "difference": "Difference",
     "interval": "Interval",
     "p_holm": "p (Holm)",
+    "p_seeds": "p over seeds",
     "d": "Cohen's d",
     "significant": "Significant",
 }
@@ -61,6 +62,23 @@ def group_table(metrics: pd.DataFrame, group: str, headline: Sequence[str] = ())
         for metric in table.columns.intersection(list(headline)):
             table[f"{metric}_of_oracle"] = table[metric] / table["dataset"].map(oracle[metric])
     return table
+
+
+def without_targets(table: pd.DataFrame, group: str, cold_below: int, titles: Mapping[str, str]) -> list[str]:
+    """What stands below a table of one target group about data sets that have no target in it.
+
+    Args:
+        table: From `group_table`.
+        group: "cold" or "warm".
+        cold_below: An item with fewer training interactions is cold.
+        titles: The data sets' titles by name.
+    """
+    has = f"fewer than {cold_below}" if group == "cold" else f"{cold_below} or more"
+    empty = table.groupby("dataset", sort=False)["users"].max() == 0
+    return [
+        f"{titles[name]}: no {group} targets, since no item of the test split has {has} training interactions."
+        for name in empty.index[empty]
+    ]
 
 
 def ablation_table(
@@ -305,6 +323,9 @@ def significance_cells(table: pd.DataFrame, titles: dict[str, str], style: Style
     def signed(value: float) -> str:
         return f"{value:+.4f}".replace("-", "−")
 
+    def chance(p: float) -> str:
+        return "–" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
     cells = pd.DataFrame(
         {
             "title": [titles.get(name, name) for name in table["model"]],
@@ -314,7 +335,8 @@ def significance_cells(table: pd.DataFrame, titles: dict[str, str], style: Style
             "interval": [
                 f"{signed(low)} to {signed(high)}" for low, high in zip(table["low"], table["high"], strict=True)
             ],
-            "p_holm": ["<0.001" if p < 0.001 else f"{p:.3f}" for p in table["p_holm"]],
+            "p_holm": [chance(p) for p in table["p_holm"]],
+            "p_seeds": [chance(p) for p in table["p_seeds"]],
             "d": ["–" if np.isnan(d) else f"{d:+.2f}".replace("-", "−") for d in table["d"]],
             "significant": ["yes" if yes else "no" for yes in table["significant"]],
         }
@@ -324,7 +346,8 @@ def significance_cells(table: pd.DataFrame, titles: dict[str, str], style: Style
 
 def to_csv(table: pd.DataFrame) -> str:
     """All columns of a table, floats with six decimals (p values in scientific notation)."""
-    scientific = {c: table[c].map("{:.3e}".format) for c in ("p", "p_holm") if c in table}
+    tests = [column for column in ("p", "p_holm", "p_seeds") if column in table]
+    scientific = {column: table[column].map("{:.3e}".format, na_action="ignore") for column in tests}
     return table.assign(**scientific).to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 

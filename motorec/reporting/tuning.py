@@ -12,13 +12,14 @@ from motorec.reporting.tables import escape_markdown, to_markdown
 
 
 def cells(dataset: str) -> pd.DataFrame:
-    """A row per finished study, in the order of `params/tune.yaml`, as a reader sees it.
+    """A row per finished study, in the order of `params/tune.yaml`, others after them, as a reader sees it.
 
     Raises:
         DataError: No study of this data set is finished.
     """
-    files = [paths.tuned(dataset, model) for model in config.load_tune().models]
-    found = [config.read_yaml(file) for file in files if file.is_file()]
+    there = sorted(file.stem for file in paths.tuned(dataset, "").parent.glob("*.yaml"))
+    order = [model for model in config.load_tune().models if model in there]
+    found = [config.read_yaml(paths.tuned(dataset, model)) for model in dict.fromkeys((*order, *there))]
     if not found:
         raise DataError(f"{paths.shown(paths.tuned(dataset, '').parent)} holds no study: run `make tune`.")
     rows = []

@@ -1,17 +1,116 @@
-"""Pictures of the notebooks 02 and 03: one data set's features, one seed's tokenizers."""
+"""Pictures of the notebooks 01 to 04: one data set and its features, one seed's tokenizers, one run's users."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
+from PIL import Image
 
+from motorec import paths
+from motorec.data.dataset import SPLITS, Dataset
+from motorec.features import Features
 from motorec.rarity import Reading, rarity_weights
 from motorec.reporting.figures import grid, palette, themed
+
+THUMBNAIL = 96  # pixels along an edge
+
+
+@themed
+def pictures(dataset: Dataset, rows: Mapping[str, Sequence[int]], title: str) -> Figure:
+    """Pictures of items, from the data set's raw folder: a row for each name; an item without one is left white.
+
+    Args:
+        dataset: Whose pictures may be shown: those of people's products belong to them.
+        rows: Item indices, the same number in each row, by what stands before the row.
+        title: The figure's title.
+    """
+    gap = THUMBNAIL // 12
+    columns = max(len(items) for items in rows.values())
+    sheet = np.full((len(rows) * (THUMBNAIL + gap), columns * (THUMBNAIL + gap), 3), 255, dtype=np.uint8)
+    for row, items in enumerate(rows.values()):
+        for column, name in enumerate(dataset.items["image"].iloc[list(items)]):
+            if name:
+                with Image.open(paths.raw(dataset.name) / name) as picture:
+                    small = np.asarray(picture.convert("RGB").resize((THUMBNAIL, THUMBNAIL)))
+                top, left = row * (THUMBNAIL + gap), column * (THUMBNAIL + gap)
+                sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = small
+    figure, axes = grid(1, 1, 7.2, 7.2 * sheet.shape[0] / sheet.shape[1], title)
+    axis = axes[0, 0]
+    axis.imshow(sheet, interpolation="lanczos")
+    axis.set_xticks([])
+    axis.set_yticks([THUMBNAIL / 2 + row * (THUMBNAIL + gap) for row in range(len(rows))], list(rows))
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
+
+
+@themed
+def interactions(dataset: Dataset, cold_below: int, title: str, users: int = 40) -> Figure:
+    """Some rows of the interaction matrix: who took what, and to which split each of it went.
+
+    Args:
+        dataset: With its split; its first users are shown.
+        cold_below: Items with fewer training interactions stand right of the line.
+        title: The data set's title.
+        users: How many.
+    """
+    order = np.argsort(-dataset.item_degrees(), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    figure, axes = grid(1, 1, 7.2, 3.0, f"{title}: what the first {users} users took")
+    axis = axes[0, 0]
+    some = dataset.interactions[dataset.interactions["user"] < users]
+    for name, colour, marker in zip(SPLITS, palette(), "osD", strict=False):
+        here = some[some["split"] == name]
+        axis.scatter(place[here["item"]], here["user"], s=9, color=[colour], marker=marker, linewidth=0, label=name)
+    warm = int((~dataset.cold(cold_below)).sum())
+    axis.axvline(warm - 0.5, color="0.3", linestyle="--", linewidth=1, label=f"cold from here on (below {cold_below})")
+    axis.set_xlim(-0.01 * len(order), 1.01 * len(order))
+    axis.set_xlabel("items, the most popular first")
+    axis.set_ylabel("users")
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, markerscale=1.8)
+    return figure
+
+
+@themed
+def by_history(
+    values: Float[np.ndarray, " users"], taken: Int[np.ndarray, " users"], metric: str, title: str, groups: int = 5
+) -> Figure:
+    """How well people are served by how much they took in training: groups of about the same size, a bar each.
+
+    The whisker is the standard error over the group's users; the dashed line is the mean of all.
+
+    Args:
+        values: A metric of each user.
+        taken: Training interactions of each user.
+        metric: What the values are called.
+        title: The figure's title.
+        groups: How many groups at most; people who took equally much are not parted.
+    """
+    edges = np.unique(np.quantile(taken, np.linspace(0, 1, groups + 1)[1:-1], method="lower"))
+    group = np.searchsorted(edges, taken)
+    table = pd.DataFrame({"group": group, "value": values, "taken": taken}).groupby("group")
+    mean, error = table["value"].mean(), table["value"].sem().fillna(0.0)
+    low, high, count = table["taken"].min(), table["taken"].max(), table.size()
+    names = [f"{a}\n({n:,})" if a == b else f"{a}–{b}\n({n:,})" for a, b, n in zip(low, high, count, strict=True)]
+    figure, axes = grid(1, 1, 5.6, 2.4, title)
+    axis = axes[0, 0]
+    axis.bar(np.arange(len(mean)), mean, 0.7, yerr=error, color=palette()[0], error_kw={"ecolor": "0.15", "capsize": 2})
+    axis.axhline(values.mean(), color="0.3", linestyle="--", linewidth=1)
+    axis.set_xticks(np.arange(len(mean)), names)
+    axis.grid(visible=False, axis="x")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("training interactions of the user (users)")
+    axis.set_ylabel(metric)
+    return figure
 
 
 @themed
@@ -89,3 +188,24 @@ def codebook_usage(usage: Mapping[str, Float[np.ndarray, "levels K"]], title: st
         axes[0, column].set_title(modality)
         axes[len(shares) - 1, column].set_xlabel("codes, the most used first")
     return figure
+
+
+def sharing(
+    codes: Mapping[str, Int[np.ndarray, "_ levels"]], features: Mapping[str, Features], tokens: int = 3
+) -> dict[str, Int[np.ndarray, " _"]]:
+    """Items that have the same first token, for the most used tokens of each modality.
+
+    Args:
+        codes: Of the items that have the modality, in their order.
+        features: Say which items these are.
+        tokens: How many of each modality.
+
+    Returns:
+        Item indices, by a name such as "text token 17".
+    """
+    groups = {}
+    for modality, code in codes.items():
+        items = np.flatnonzero(features[modality].present)
+        for token in pd.Series(code[:, 0]).value_counts().index[:tokens]:
+            groups[f"{modality} token {token}"] = items[code[:, 0] == token]
+    return groups

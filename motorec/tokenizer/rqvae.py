@@ -5,8 +5,9 @@ Per item :math:`i` with rarity weight :math:`w_i`,
 .. math:: L_i = w_i \left( \lVert f_i - D(z_q) \rVert^2 + \lVert sg(z_e) - z_q \rVert^2
                 + \beta \lVert z_e - sg(z_q) \rVert^2 + \gamma L_{sparse} \right),
 
-where every square is a mean over dimensions and those of the quantizer are means over levels, too, so that widths and
-depths do not change what the weights mean.
+where every square is a mean over dimensions, so that widths do not change what the weights mean. The squares of the
+quantizer are taken once, of :math:`z_e` against the sum of all levels' codes: every chosen code of a row is moved along
+the same residual. L_sparse is a mean over levels.
 
 The paper leaves open what moves the codebooks. With `learning: gradient` it is the codebook loss of VQ-VAE, the second
 term; with `learning: ema` that term is absent, and a moving average moves them (`motorec.tokenizer.ema`).

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--apply", action="store_true", help="write the best settings into the models' params files")
     words = parser.parse_intermixed_args(arguments)  # options may stand between the names
     setup()  # before anything that brings torch
+    from motorec.reporting import tuning as table
     from motorec.tuning import batch, choice, study
 
     try:
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             for model in words.models:
                 study.tune(words.dataset, model)
+                table.write(words.dataset)
     except MotorecError as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
