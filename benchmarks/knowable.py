@@ -20,6 +20,7 @@ Takes a few minutes on one core; garments must have been made (`make repro`).
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -149,20 +150,26 @@ def main() -> None:
     data = Dataset.load(paths.catalogue(NAME))
     truth = Truth(data)
     taken = torch.from_numpy(data.matrix("train").toarray())
-    rankings: dict[str, Score] = {
-        "oracle": Fixed(truth.utility(truth.personal)),
-        "no history: prior mean": Fixed(truth.utility(torch.ones_like(truth.personal))),
-        "TokenBridge, attributes": attributes_for_features(truth),
-        "training history": Fixed(posterior_shares(truth, taken, samples, torch.Generator().manual_seed(0))),
+    readers: dict[str, Callable[[], Score]] = {
+        "oracle": lambda: Fixed(truth.utility(truth.personal)),
+        "no history: prior mean": lambda: Fixed(truth.utility(torch.ones_like(truth.personal))),
+        "TokenBridge, attributes": lambda: attributes_for_features(truth),
+        "training history": lambda: Fixed(
+            posterior_shares(truth, taken, samples, torch.Generator().manual_seed(0)),
+        ),
     }
     settings = config.load_evaluation(NAME)
-    for name, score in rankings.items():
+    for name, read in readers.items():
+        score = read()
         for split in ("valid", "test"):
             means = evaluate(score, data, split, settings).means
             figures = [
                 means[f"{split}/{group}/{metric}@20"] for group in ("all", "cold") for metric in ("recall", "ndcg")
             ]
-            print(f"{name:24} {split:5} all {figures[0]:.4f} {figures[1]:.4f}  cold {figures[2]:.4f} {figures[3]:.4f}")
+            print(
+                f"{name:24} {split:5} all {figures[0]:.4f} {figures[1]:.4f}  cold {figures[2]:.4f} {figures[3]:.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

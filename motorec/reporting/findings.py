@@ -61,7 +61,7 @@ def features(agreement: pd.DataFrame) -> str:
     told = agreement[modalities].sub(chance, axis=0).div((1 - chance).clip(lower=1e-12), axis=0)
     sentences = []
     for name in modalities:
-        best, least = told[name].idxmax(), told[name].idxmin()
+        best, least = str(told[name].idxmax()), str(told[name].idxmin())
         sentence = f"By {MODALITIES.get(name, name)}, neighbours agree best in {_share(agreement, best, name)}"
         if best != least:
             sentence += f", least in {_share(agreement, least, name)}"
@@ -74,9 +74,9 @@ def features(agreement: pd.DataFrame) -> str:
     return _shows(*sentences)
 
 
-def _share(agreement: pd.DataFrame, attribute: object, modality: str) -> str:
-    row = agreement.loc[attribute]
-    return f"*{attribute}* ({row[modality]:.0%}; by chance {row['by chance']:.0%})"
+def _share(agreement: pd.DataFrame, attribute: str, modality: str) -> str:
+    found, chance = agreement[modality][attribute], agreement["by chance"][attribute]
+    return f"*{attribute}* ({found:.0%}; by chance {chance:.0%})"
 
 
 def tokens(health: Mapping[str, Mapping[str, float]], size: int) -> str:

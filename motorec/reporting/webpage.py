@@ -26,7 +26,6 @@ from nbformat import NotebookNode
 from motorec.errors import MotorecError
 
 POINTS = 10.0  # the size that formulas are drawn at; on the page they grow with the letters around them
-LOOK = {"mathtext.fontset": "cm", "svg.fonttype": "path", "svg.hashsalt": "formula"}
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -70,7 +69,7 @@ def formula(tex: str, display: bool = False) -> str:
     source = " ".join(tex.split())
     # Mathtext has no display style of its own.
     drawn = f"${source.replace(chr(92) + 'frac', chr(92) + 'dfrac') if display else source}$"
-    with rc_context(LOOK):
+    with rc_context({"mathtext.fontset": "cm", "svg.fonttype": "path", "svg.hashsalt": "formula"}):
         font = FontProperties(size=POINTS)
         try:
             width, height, depth, *_ = MathTextParser("path").parse(drawn, dpi=72, prop=font)
