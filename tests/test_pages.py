@@ -108,13 +108,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for place, run in enumerate(expected_runs(load_run(), dataset)):
                 names = [f"{split}/{group}/{m}@20" for split in ("valid", "test") for group in ("all", "cold")
                          for m in ("recall", "ndcg")]  # fmt: skip
-                paths.write_whole(run.metrics_file, json.dumps(dict.fromkeys(names, 0.01 * place + 0.1)))
+                values = dict.fromkeys(names, 0.01 * place + 0.1)
+                values |= {f"test/{group}/users": 90.0 for group in ("all", "cold")}
+                paths.write_whole(run.metrics_file, json.dumps(values))
         (paths.figures()).mkdir(parents=True)
         Image.new("RGB", (4, 3)).save(paths.figures() / "summary.png")
         for file in ("README.md", "docs/fidelity.md", "docs/tokenbridge.md", "docs/mlflow.md"):
             paths.write_whole(folder / file, "text")
         for file in ("overall.md", "cold.md"):
             paths.write_whole(paths.tables() / "hm" / file, "text")
+        paths.write_whole(paths.root() / "results" / "ablations" / "garments" / "motorec.md", "text")
         write_all()
     return folder
 
