@@ -140,6 +140,16 @@ def test_a_model_depends_on_all_that_it_is_made_of(group: str) -> None:
                 assert path in listed or f"{Path(path).parent}" in listed, f"{group}, {name}: {path}"
 
 
+def test_reading_the_tokens_depends_on_what_makes_them_and_on_no_model() -> None:
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["readable"]["deps"]
+    assert not [dependency for dependency in listed if "runs" in dependency or "models" in dependency]
+    parts = ("readability", "reporting/", "tokenizer/", "tokenkinds", "features/components", "rarity", "seeding")
+    for file in imported(ROOT / "motorec" / "reporting" / "readable.py"):
+        path = file.relative_to(ROOT).as_posix()
+        if path.removeprefix("motorec/").startswith(parts):
+            assert path in listed or Path(path).parent.as_posix() in listed, path
+
+
 def test_no_machine_is_named_in_tracked_files() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
