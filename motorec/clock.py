@@ -25,7 +25,7 @@ TYPICAL = {
     "train": 20.0,
     "token": 20.0,
     "ablate": 20.0,
-    "readable": 30.0,
+    "readable": 40.0,
     "track": 15.0,
     "ablations": 12.0,
     "report": 15.0,

@@ -231,6 +231,12 @@ def test_a_first_run_on_hm_is_told_as_long_as_one_was(project: Path) -> None:
     assert clock.expected_seconds("ablate@hm-motorec-no-ara-1") == clock.expected_seconds("token@hm-motorec-1")
 
 
+def test_tokens_are_read_beside_the_runs_of_models() -> None:
+    assert clock.is_run("readable@garments")
+    assert clock.notebook_title("readable@ml-100k") == "07_readable_tokens-ml-100k"
+    assert not clock.is_run("report@garments")
+
+
 def test_runs_side_by_side_share_the_time(project: Path) -> None:
     for seed in range(1, 5):
         paths.write_whole(paths.timings() / "stages" / f"04_train-a-bpr-{seed}.json", '{"seconds": 60}')

@@ -197,8 +197,9 @@ class TestAllLevels:
         assert found.completeness == pytest.approx(1.0, abs=0.01)
 
     def test_random_codes_predict_nothing(self):
-        codes = np.random.default_rng(0).integers(20, size=(120, 2))
-        found = dci(codes, [self.kinds, self.colours])
+        generator = np.random.default_rng(0)
+        known = [Attribute.of(name, list(generator.choice(list("abc"), size=600))) for name in ("kind", "colour")]
+        found = dci(generator.integers(20, size=(600, 2)), known)
         assert found.informativeness == pytest.approx(0.0, abs=0.01)
         assert np.isnan([found.disentanglement, found.completeness]).all()  # of nothing there are no shares
 
@@ -268,6 +269,8 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert levels["rqvae", "text", 1] > 0.5
     assert levels["random", "text", 1] == 0
     assert "Of texts, most do" in results.finding()
+    nothing = {seed: {**kinds, "rqvae": kinds["random"]} for seed, kinds in results.codes.items()}
+    assert "Of texts, no more than by chance" in replace(results, codes=nothing).finding()
     best = results.shown.iloc[0]
     assert (best["readable"], best["attribute"], best["purity"]) == ("most", "group", 1.0)
     assert results.has_value(best)[results.items_of(best)].all()
@@ -288,6 +291,7 @@ def test_every_kind_has_the_shape_of_the_pretrained_codes(planted: Dataset) -> N
         all_kinds(planted, features, without, 10, 1)
 
 
+@pytest.mark.slow
 def test_the_same_bytes_twice_and_nobodys_text_in_them(planted: Dataset) -> None:
     def digests() -> dict[str, str]:
         folder = readable("planted").write()

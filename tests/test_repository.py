@@ -187,6 +187,16 @@ def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatc
     assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
 
 
+def test_reading_the_tokens_depends_on_what_makes_them_and_on_no_model() -> None:
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["readable"]["deps"]
+    assert not [dependency for dependency in listed if "runs" in dependency or "models" in dependency]
+    parts = ("readability", "reporting/", "tokenizer/", "tokenkinds", "features/components", "rarity", "seeding")
+    for file in imported(ROOT / "motorec" / "reporting" / "readable.py"):
+        path = file.relative_to(ROOT).as_posix()
+        if path.removeprefix("motorec/").startswith(parts):
+            assert path in listed or Path(path).parent.as_posix() in listed, path
+
+
 def test_no_machine_is_named_in_tracked_files() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
