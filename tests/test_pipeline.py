@@ -314,7 +314,7 @@ def test_runs_go_side_by_side_and_a_failed_one_is_named(tmp_path: Path, capsys: 
         ("run.yaml", {"content_models": ["ease-feature"]}, "Did you mean 'ease-features'?"),
         (
             "ablations.yaml",
-            {"motorec-no-ara": {"title": "x", "base": "motorec", "set": {"tokenizer.rarty": "off"}}},
+            {"motorec-no-rqvae": {"title": "x", "base": "motorec", "set": {"tokenizer.rarty": "off"}}},
             "'rarty'. Did you mean 'rarity'?",
         ),
     ],
