@@ -56,8 +56,9 @@ def make(folder: Path) -> None:
     change("models/motorec.yaml", training={"epochs": 4, "evaluate_every": 2, "batch_size": 256, "checkpoint_every": 1})
     change("tokenize.yaml", latent=8, hidden=[16], codebook_size=8, levels=2, epochs=4, per_dataset={})
     change("evaluate.yaml", cold_below=7)
-    study = {"model": "motorec", "datasets": ["planted"], "seeds": [1, 2], "vary": list(PARAMETERS)}
-    (folder / "params" / "sensitivity.yaml").write_text(yaml.safe_dump({**study, "parameters": PARAMETERS}))
+    study: dict[str, object] = {"model": "motorec", "datasets": ["planted"], "seeds": [1, 2], "vary": list(PARAMETERS)}
+    study |= {"parameters": PARAMETERS, "per_dataset": {}}
+    (folder / "params" / "sensitivity.yaml").write_text(yaml.safe_dump(study))
     dataset = planted_dataset(users=60)
     dataset.save(paths.catalogue("planted"))
     save_all("planted", planted_features(dataset))
