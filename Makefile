@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make repro   run the pipeline: every table and figure (about 15 minutes the first time, on 2 cores)"
+	@echo "make repro   run the pipeline: every table and figure (15 to 30 minutes the first time, on 2 cores)"
 	@echo "make pages   the executed notebooks as HTML, with a page to open first"
 	@echo "make test    run the tests"
 	@echo "make lab     open the notebooks in JupyterLab"
