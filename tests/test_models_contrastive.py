@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs, train_on
+from planted import TRAINING, planted_dataset, planted_features, planted_inputs, right_group, train_on
 from scipy import sparse
 
-from motorec.config import ModelChoice, TrainingSettings, load_model
+from motorec.config import ModelChoice, load_model
 from motorec.data import Dataset
 from motorec.errors import MissingContent
 from motorec.features import Features
@@ -21,12 +21,8 @@ from motorec.models import EmbeddingRecommender, Inputs, build
 from motorec.models.layers import Content
 from motorec.models.lgmrec import LGMRec
 from motorec.models.losses import distinct, info_nce
-from motorec.models.mgcn import MGCN
+from motorec.models.mgcn import MGCN, item_graph
 from motorec.models.slmrec import SLMRec
-
-TRAINING = TrainingSettings(
-    epochs=20, batch_size=512, learning_rate=0.02, evaluate_every=5, patience=8, metric="all/recall@5"
-)
 
 
 def choice(kind: str, **settings: Any) -> ModelChoice:
@@ -35,6 +31,7 @@ def choice(kind: str, **settings: Any) -> ModelChoice:
 
 VARIANTS = {
     "mgcn": choice("mgcn"),
+    "mgcn-cosine": choice("mgcn", edges="cosine", self_loops=True),
     "mgcn-learned": choice("mgcn", learned_features=True, feature_dim=None, contrastive=0.0),
     "lgmrec": choice("lgmrec", hyperedges=8),
     "lgmrec-two-layers": choice("lgmrec", hyperedges=8, hyper_layers=2, feature_dim=None, contrastive=0.0),
@@ -56,12 +53,6 @@ def fitted(model: ModelChoice, dataset: Dataset, inputs: Inputs, scratch: Path) 
     made = built(model, inputs)
     train_on(dataset, inputs, made, model.training, scratch)
     return made
-
-
-def right_group(dataset: Dataset, scores: torch.Tensor, items: np.ndarray, count: int) -> float:
-    """Share of the first `count` of these items, in every user's order, that are of the user's own group."""
-    best = items[scores[:, torch.from_numpy(items)].topk(count).indices.numpy()]
-    return float((best % 4 == (np.arange(dataset.n_users) % 4)[:, None]).mean())
 
 
 @pytest.mark.parametrize("model", VARIANTS.values(), ids=VARIANTS)
@@ -175,6 +166,20 @@ def test_mgcn_by_hand() -> None:
     torch.testing.assert_close(items[1], torch.tensor([2.5, 3.0]) + torch.tensor([0.75, 1.0]))
     # The user takes over what item 0 has from the item graph.
     torch.testing.assert_close(users[0], torch.tensor([2.0, 3.0]) + torch.tensor([1.25, 1.5]))
+
+
+def test_mgcn_weighs_neighbours_by_cosine_by_hand() -> None:
+    """Items 0 and 1 have a cosine of 0.8, items 1 and 2 of 0.6; item 3 has no text."""
+    rows = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 0.0]], dtype=np.float32)
+    text = Features("text", "by hand", rows, np.array([True, True, True, False]))
+    settings = MGCN.Settings(neighbours=2, self_loops=True, edges="cosine")
+    sums = 1.8, 1.8, 1.6
+    expected = np.zeros((4, 4))
+    for row, column, weight in [(0, 0, 1), (0, 1, 0.8), (1, 1, 1), (1, 0, 0.8), (2, 2, 1), (2, 1, 0.6)]:
+        expected[row, column] = weight / np.sqrt(sums[row] * sums[column])
+    np.testing.assert_allclose(item_graph(text, settings).toarray(), expected, atol=1e-6)
+    alone = MGCN.Settings(neighbours=1, edges="cosine")
+    assert (item_graph(text, alone).toarray() > 0).sum(1).tolist() == [1, 1, 1, 0]
 
 
 def test_lgmrec_by_hand() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import planted_dataset, planted_features, planted_inputs, train_on
+from planted import TRAINING, planted_dataset, planted_features, planted_inputs, right_group, train_on
 from scipy import sparse
 
-from motorec.config import ModelChoice, TrainingSettings, load_model
+from motorec.config import ModelChoice, load_model
 from motorec.data import Dataset
 from motorec.errors import MissingContent
 from motorec.features import Features
@@ -22,15 +22,6 @@ from motorec.models.dualgnn import DualGNN, row_softmax, users_in_common
 from motorec.models.grcn import GRCN
 from motorec.models.mmgcn import MMGCN
 
-TRAINING = TrainingSettings(
-    epochs=15,
-    batch_size=512,
-    learning_rate=0.02,
-    evaluate_every=5,
-    patience=8,
-    metric="all/recall@5",
-    checkpoint_every=100,
-)
 KINDS = ("mmgcn", "grcn", "dualgnn")
 SMALL: dict[str, dict[str, Any]] = {
     "mmgcn": {"dim": 16, "layers": 2},
@@ -70,14 +61,9 @@ def test_finds_the_users_group_and_its_new_item(kind: str, project: Path) -> Non
     model = made(kind, inputs)
     fit(model, dataset, inputs, project / "scratch")
     scores = model.score(np.arange(dataset.n_users))
-    own = dataset.items["group"].astype(int).to_numpy()[None] == (np.arange(dataset.n_users) % 4)[:, None]
-    warm = inputs.degrees > 0
-    best = scores[:, torch.from_numpy(warm)].topk(5).indices.numpy()
-    assert np.take_along_axis(own[:, warm], best, axis=1).mean() > 0.9
+    assert right_group(dataset, scores, np.flatnonzero(inputs.degrees > 0), 5) > 0.9
     # Of the four items that nobody took in training, one is of the user's group, and only its content can tell.
-    new = np.flatnonzero(~warm)
-    first = scores[:, torch.from_numpy(new)].argmax(1).numpy()
-    assert own[:, new][np.arange(dataset.n_users), first].mean() > 0.7
+    assert right_group(dataset, scores, np.flatnonzero(inputs.degrees == 0), 1) > 0.7
 
 
 @pytest.mark.parametrize("kind", KINDS)

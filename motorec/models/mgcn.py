@@ -17,13 +17,18 @@ side with the behaviour side.
 
 from __future__ import annotations
 
+from typing import Literal
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import sparse
 from torch import Tensor, nn
 
 from motorec import config
+from motorec.features import Features
 from motorec.graph import BipartiteGraph, Sparse
-from motorec.itemgraph import content_graph
+from motorec.itemgraph import content_graph, nearest_neighbours
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, distinct, info_nce, squared_norm
@@ -36,8 +41,8 @@ class MGCN(EmbeddingRecommender):
     """ID embeddings over the user-item graph, plus what the items' content lets through of them over item graphs.
 
     Departures from the authors: features may be cut to their principal components and are not learned by default; the
-    contrastive terms see each node of a batch once, and at most `contrastive_nodes` of them; an item's neighbours all
-    weigh the same, where the authors weigh them by cosine.
+    contrastive terms see each node of a batch once, and at most `contrastive_nodes` of them. `edges` says how much an
+    item's neighbours count: all the same, or by cosine as in the authors' code.
     """
 
     class Settings(config.Settings):
@@ -48,6 +53,7 @@ class MGCN(EmbeddingRecommender):
         item_layers: config.Count = 1  # L, over the item graphs
         neighbours: config.Count = 10  # of each item in an item graph
         self_loops: bool = False  # an item is its own nearest neighbour, and one of their number
+        edges: Literal["binary", "cosine"] = "binary"
         contrastive: config.NotNegative = 0.01  # lambda_c
         contrastive_temperature: config.Positive = 0.2
         contrastive_nodes: config.Count = 1024  # at most so many users, and items, of a batch are contrasted
@@ -77,10 +83,7 @@ class MGCN(EmbeddingRecommender):
         self.prefer = nn.ModuleDict({name: linear(dim, dim, generator) for name in content.names})
         self.attend = nn.Sequential(linear(dim, dim, generator), nn.Tanh(), linear(dim, 1, generator, bias=False))
         self.graph = BipartiteGraph(inputs.train)
-        self.item_graphs = {
-            name: Sparse(content_graph({name: inputs.features[name]}, settings.neighbours, {}, settings.self_loops))
-            for name in content.names
-        }
+        self.item_graphs = {name: Sparse(item_graph(inputs.features[name], settings)) for name in content.names}
 
     def _views(self) -> tuple[UserViews, ItemViews]:
         """Behaviour embeddings, and one content embedding a modality, of all users and of all items."""
@@ -135,3 +138,21 @@ class MGCN(EmbeddingRecommender):
                 + info_nce(item_side[others], items[others], temperature)
             )
         return losses
+
+
+def item_graph(features: Features, settings: MGCN.Settings) -> sparse.csr_matrix:
+    r"""The graph S of one modality: each item's nearest neighbours by cosine similarity.
+
+    Returns:
+        (items, items). With equal edges a row adds up to 1; with cosines as weights the graph is
+        :math:`D^{-1/2} W D^{-1/2}`, D the sums of the rows of W, as in the authors' code.
+    """
+    if settings.edges == "binary":
+        return content_graph({features.modality: features}, settings.neighbours, {}, settings.self_loops)
+    others = settings.neighbours - int(settings.self_loops)
+    graph = nearest_neighbours(torch.from_numpy(features.matrix), others, features.present)
+    if settings.self_loops:
+        graph = graph + sparse.diags(features.present.astype(np.float32))
+    degrees = np.asarray(graph.sum(1), dtype=np.float64).ravel()
+    scale = sparse.diags(np.divide(1.0, np.sqrt(degrees), where=degrees > 0, out=np.zeros_like(degrees)))
+    return (scale @ graph @ scale).tocsr()
