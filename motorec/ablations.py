@@ -59,7 +59,7 @@ def recorded(dataset: str) -> dict[str, str]:
 
 
 def digest_of(run: ExpectedRun) -> str:
-    """What a run is made of, today.
+    """What a run is made of, today; the same on all machines.
 
     Raises:
         DataError: An earlier stage has not run.
@@ -67,7 +67,7 @@ def digest_of(run: ExpectedRun) -> str:
     from motorec import variant
     from motorec.experiment import Experiment
 
-    return variant.digest(Experiment.load(run.dataset, run.model, run.seed))
+    return variant.digest(Experiment.load(run.dataset, run.model, run.seed), bits=False)
 
 
 def make(run: ExpectedRun) -> tuple[ExpectedRun, str, float]:

@@ -26,6 +26,9 @@ BY_VALUE = {
     )
 }  # fmt: skip
 
+RUN = ("motorec.experiment", "motorec.training")  # the code of every run, beside the model's
+FEATURES = ("motorec.features.encode", "motorec.features.bundled", "motorec.tokenizer.pretrain")
+
 
 def without_test(experiment: Experiment) -> Experiment:
     """The same without the test split and the planted truth: whatever is done with it, nobody can look at them."""
@@ -73,24 +76,45 @@ def _with(base: ModelChoice, values: Mapping[str, Any]) -> dict[str, Any]:
     return config.set_dotted(base.settings | {"training": base.training.model_dump(mode="json")}, values)
 
 
-def digest(experiment: Experiment, *more: Any) -> str:
+def digest(experiment: Experiment, *more: Any, bits: bool = True) -> str:
     """What a training depends on: settings, interactions, features, tokens and the code that decides.
 
     Args:
         experiment: With the data, and the model under the name that stands for all its variants.
         more: Plain values that matter as well.
+        bits: Whether features and tokens count to the last bit. If not, they count by the items, by which of them have
+            a modality, and by the settings and code that make them: on processors of another kind, which round
+            otherwise, the digest is the same. It does not see a picture that was changed in its file.
     """
-    inputs, code = experiment.inputs, model_class(experiment.choice.kind).__module__
+    inputs, modules = experiment.inputs, [model_class(experiment.choice.kind).__module__, *RUN]
     found = hashlib.sha256(json.dumps([experiment.settings(), *more]).encode())
     found.update(experiment.dataset.interactions.to_csv(index=False).encode())
-    for features in inputs.features.values():
-        found.update(features.matrix.tobytes())
     tokens: list[Path] = []
-    if "tokenizer" in experiment.choice.settings and inputs.tokens is not None:
-        tokens = sorted(file for file in inputs.tokens.rglob("*") if file.is_file())
-    for file in (*sources(code, "motorec.experiment", "motorec.training"), *tokens):
+    if bits:
+        for features in inputs.features.values():
+            found.update(features.matrix.tobytes())
+        if "tokenizer" in experiment.choice.settings and inputs.tokens is not None:
+            tokens = sorted(file for file in inputs.tokens.rglob("*") if file.is_file())
+    else:
+        found.update(experiment.dataset.items.to_csv(index=False).encode())
+        for features in inputs.features.values():
+            found.update(features.present.tobytes())
+        modules += FEATURES
+    for file in tokens:
         found.update(file.read_bytes())
+    for file in sources(*modules):
+        found.update(meaning(file).encode())
     return found.hexdigest()[:16]
+
+
+@cache
+def meaning(file: Path) -> str:
+    """What Python makes of a file: neither comments and docstrings nor where a line ends are part of it."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 @cache  # a study has a hundred runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,15 @@ def test_a_run_that_fails_is_named_and_the_others_are_made(capsys: pytest.Captur
     assert ablations.run_all("planted") == 1
     assert "planted/tokenbridge-no-collect/1 failed" in capsys.readouterr().err
     assert list(json.loads(ablations.record("planted").read_text())) == ["tokenbridge/1"]
+
+
+def test_a_run_is_made_of_the_same_where_features_differ_in_their_last_bits() -> None:
+    run = ablations.planned("planted")[0]
+    before = ablations.digest_of(run)
+    features = planted_features(planted_dataset())
+    rounded = {name: replace(one, matrix=one.matrix * np.float32(1 + 1e-6)) for name, one in features.items()}
+    save_all("planted", rounded)
+    assert ablations.digest_of(run) == before
+    features["text"].present[0] = False
+    save_all("planted", features)
+    assert ablations.digest_of(run) != before

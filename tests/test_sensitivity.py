@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 from planted import planted_dataset, planted_features
 
 from motorec import config, paths, preflight
@@ -231,25 +234,35 @@ def test_a_diverging_value_leaves_its_reason_and_the_others_go_on() -> None:
     assert "| 1e+12 | 0 | – | – | – | – |" in text
 
 
-def test_a_run_that_another_process_makes_is_waited_for(made: list[tuple[dict[str, Any], int]]) -> None:
-    import threading
-
-    from filelock import FileLock
-
+def test_a_run_that_another_process_makes_is_waited_for(
+    made: list[tuple[dict[str, Any], int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = plan(config.load_sensitivity().parameters["alpha"], load("planted"))
     busy = runs[0]
     busy.file.parent.mkdir(parents=True)
-    lock = FileLock(busy.file.with_suffix(".lock"), thread_local=False)
-    lock.acquire()
+    at_it, others_done = threading.Event(), threading.Event()
 
     def elsewhere() -> None:
-        Result(busy.changes, 1, {**dict.fromkeys(METRICS, 0.125), "cold/users": 7.0}).write(busy.file)
-        lock.release()
+        with FileLock(busy.file.with_suffix(".lock")):
+            at_it.set()
+            others_done.wait(30)
+            time.sleep(0.5)  # so that somebody waits for the lock by now
+            Result(busy.changes, 1, {**dict.fromkeys(METRICS, 0.125), "cold/users": 7.0}).write(busy.file)
 
-    timer = threading.Timer(3.0, elsewhere)
-    timer.start()
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    assert at_it.wait(30)
+    do = Run.do
+
+    def watched(run: Run) -> Result:
+        result = do(run)
+        if len(made) == 5:
+            others_done.set()
+        return result
+
+    monkeypatch.setattr(Run, "do", watched)
     vary("planted", "alpha")
-    timer.join()
+    other.join()
     assert (busy.changes, 1) not in made
     assert len(made) == 5
     assert rows("alpha")[0]["all/recall@20"] == "0.125000"

@@ -23,7 +23,7 @@ from motorec.reporting import tuning as table
 from motorec.tuning import choice
 from motorec.tuning.__main__ import main
 from motorec.tuning.study import Study, Trial, check, tune
-from motorec.variant import sources
+from motorec.variant import meaning, sources
 
 ROOT = Path(__file__).parent.parent
 BPR = """\
@@ -378,6 +378,18 @@ def test_a_fingerprint_knows_the_code_that_decides() -> None:
     names = {file.relative_to(ROOT / "motorec").as_posix() for file in sources("motorec.models.motorec")}
     assert {"models/motorec.py", "models/base.py", "models/losses.py", "tokenizer/rqvae.py", "graph.py"} <= names
     assert not names & {"config.py", "models/bpr.py", "models/__init__.py", "reporting/tables.py"}
+
+
+def test_a_fingerprint_knows_what_code_does_and_not_how_it_is_told(tmp_path: Path) -> None:
+    versions = {
+        "told.py": '"""A sum."""\n\n\ndef add(a, b):\n    """a + b."""\n    return a + b  # by hand\n',
+        "bare.py": "def add(a, b):\n    return (a +\n            b)\n",
+        "other.py": "def add(a, b):\n    return a - b\n",
+    }
+    for name, text in versions.items():
+        (tmp_path / name).write_text(text)
+    told, bare, other = (meaning(tmp_path / name) for name in versions)
+    assert told == bare != other
 
 
 def test_the_stage_and_paths_speak_of_the_same_places() -> None:
