@@ -31,8 +31,6 @@ def setup(threads: int = 1) -> None:
     shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
-        # Sharp on the screens of today.
-        shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
         # Metadata of a picture would tell matplotlib's version.
         shell.run_line_magic(
             "config", "InlineBackend.print_figure_kwargs = {'metadata': {'Software': None}, 'bbox_inches': 'tight'}"
