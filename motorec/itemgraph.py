@@ -59,6 +59,24 @@ def nearest_neighbours(
     return graph
 
 
+def neighbour_graph(
+    features: Features, neighbours: int, weights: Literal["cosine", "binary"], self_loops: bool
+) -> sparse.csr_matrix:
+    """`nearest_neighbours` of one modality; with self loops an item is its own nearest, and one of their number."""
+    others = neighbours - int(self_loops)
+    graph = nearest_neighbours(torch.from_numpy(features.matrix), others, features.present, weights)
+    if self_loops:
+        graph = graph + sparse.diags(features.present.astype(np.float32))
+    return graph
+
+
+def normalise_by_rows(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    r""":math:`D^{-1/2} S D^{-1/2}`, with the sums of rows in D on both sides although S is not symmetric."""
+    sums = np.asarray(graph.sum(1), dtype=np.float64).ravel()
+    scale = sparse.diags(np.divide(1.0, np.sqrt(sums), where=sums > 0, out=np.zeros_like(sums)))
+    return (scale @ graph @ scale).tocsr()
+
+
 def content_graph(
     features: Mapping[str, Features],
     neighbours: int,
@@ -78,10 +96,7 @@ def content_graph(
     """
     graphs = []
     for name, feature in features.items():
-        others = neighbours - int(self_loops)
-        graph = nearest_neighbours(torch.from_numpy(feature.matrix), others, feature.present, "binary")
-        if self_loops:
-            graph = graph + sparse.diags(feature.present.astype(np.float32))
+        graph = neighbour_graph(feature, neighbours, "binary", self_loops)
         graphs.append(row_normalise(graph) * modality_weights.get(name, 1.0))
     mixed = row_normalise(sum(graphs[1:], start=graphs[0]).tocsr())
     mixed.eliminate_zeros()

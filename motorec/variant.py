@@ -89,19 +89,17 @@ def digest(experiment: Experiment, *more: Any, bits: bool = True) -> str:
     inputs, modules = experiment.inputs, [model_class(experiment.choice.kind).__module__, *RUN]
     found = hashlib.sha256(json.dumps([experiment.settings(), *more]).encode())
     found.update(experiment.dataset.interactions.to_csv(index=False).encode())
-    tokens: list[Path] = []
     if bits:
         for features in inputs.features.values():
             found.update(features.matrix.tobytes())
         if "tokenizer" in experiment.choice.settings and inputs.tokens is not None:
-            tokens = sorted(file for file in inputs.tokens.rglob("*") if file.is_file())
+            for file in sorted(file for file in inputs.tokens.rglob("*") if file.is_file()):
+                found.update(file.read_bytes())
     else:
         found.update(experiment.dataset.items.to_csv(index=False).encode())
         for features in inputs.features.values():
             found.update(features.present.tobytes())
         modules += FEATURES
-    for file in tokens:
-        found.update(file.read_bytes())
     for file in sources(*modules):
         found.update(meaning(file).encode())
     return found.hexdigest()[:16]

@@ -27,11 +27,11 @@ from motorec.config import (
 from motorec.data import Dataset
 from motorec.errors import MissingContent
 from motorec.features import Features
-from motorec.itemgraph import content_graph
+from motorec.itemgraph import content_graph, normalise_by_rows
 from motorec.models import EmbeddingRecommender, Inputs, build
 from motorec.models.bm3 import BM3
 from motorec.models.freedom import FREEDOM, thin
-from motorec.models.lattice import LATTICE, normalise_by_rows
+from motorec.models.lattice import LATTICE
 from motorec.models.layers import Content, linear
 from motorec.models.vbpr import VBPR
 

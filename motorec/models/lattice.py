@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from motorec import config
 from motorec.graph import BipartiteGraph, Edges, Sparse
-from motorec.itemgraph import nearest_neighbours
+from motorec.itemgraph import nearest_neighbours, normalise_by_rows
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, squared_norm
@@ -129,10 +127,3 @@ class LATTICE(EmbeddingRecommender):
             found.append((edges, weights))
         scale = degrees.clamp_min(1e-7).rsqrt()
         return [(edges, weights * scale[edges.users] * scale[edges.items]) for edges, weights in found]
-
-
-def normalise_by_rows(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    r""":math:`D^{-1/2} S D^{-1/2}`, with the sums of rows in D on both sides although S is not symmetric."""
-    sums = np.asarray(graph.sum(1), dtype=np.float64).ravel()
-    scale = sparse.diags(np.divide(1.0, np.sqrt(sums), where=sums > 0, out=np.zeros_like(sums)))
-    return (scale @ graph @ scale).tocsr()

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import sparse
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from motorec import config
 from motorec.features import Features
 from motorec.graph import BipartiteGraph, Sparse
-from motorec.itemgraph import content_graph, nearest_neighbours
+from motorec.itemgraph import content_graph, neighbour_graph, normalise_by_rows
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, distinct, info_nce, squared_norm
@@ -149,10 +148,4 @@ def item_graph(features: Features, settings: MGCN.Settings) -> sparse.csr_matrix
     """
     if settings.edges == "binary":
         return content_graph({features.modality: features}, settings.neighbours, {}, settings.self_loops)
-    others = settings.neighbours - int(settings.self_loops)
-    graph = nearest_neighbours(torch.from_numpy(features.matrix), others, features.present)
-    if settings.self_loops:
-        graph = graph + sparse.diags(features.present.astype(np.float32))
-    degrees = np.asarray(graph.sum(1), dtype=np.float64).ravel()
-    scale = sparse.diags(np.divide(1.0, np.sqrt(degrees), where=degrees > 0, out=np.zeros_like(degrees)))
-    return (scale @ graph @ scale).tocsr()
+    return normalise_by_rows(neighbour_graph(features, settings.neighbours, "cosine", settings.self_loops))
