@@ -31,6 +31,7 @@ def setup(threads: int = 1) -> None:
     shell = get_ipython()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")
+        shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")  # twice the dots, for dense screens
         # Metadata of a picture would tell matplotlib's version.
         shell.run_line_magic(
             "config", "InlineBackend.print_figure_kwargs = {'metadata': {'Software': None}, 'bbox_inches': 'tight'}"

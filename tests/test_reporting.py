@@ -474,7 +474,7 @@ def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Pat
     folder = "results/ablations/garments"
     assert names == [f"{folder}/motorec.md", f"{folder}/motorec-significance.md", f"{folder}/motorec.png"]
     text = (made / names[0]).read_text()
-    assert "Not run yet: fusion by concatenation." in text
+    assert "Not run yet: fusion by concatenation; fusion by attention; " in text
     assert "† differs from the full model" in text
     assert "TokenBridge" not in text
     for one in expected_runs(run, "garments"):

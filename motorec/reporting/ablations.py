@@ -43,11 +43,12 @@ def ablation_report(dataset: str, model: str) -> Report:
     if model in missing or not done:
         raise DataError(f"No ablations of {model} on {dataset} are run: `make ablations DATASET={dataset}` does.")
     found = report(dataset)
+    lacking = "; ".join(missing[name] for name in mine if name in missing)
     return replace(
         found,
         run=run.model_copy(update={"token_models": (model,), "ablations": done}),
         settings=found.settings.model_copy(update={"reference": model}),
-        below=tuple(f"Not run yet: {missing[name]}." for name in mine if name in missing),
+        below=(f"Not run yet: {lacking}.",) if lacking else (),
     )
 
 

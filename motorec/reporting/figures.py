@@ -228,7 +228,8 @@ def training(history: pd.DataFrame, title: str) -> Figure:
     valid = [c for c in curves if c.startswith("valid")]
     losses = [c for c in curves if c not in valid]
     curves = losses + valid
-    colours = dict(zip(curves, palette() * (1 + len(curves) // 10), strict=False))
+    colours = dict(zip(losses, palette() * (1 + len(losses) // 10), strict=False))
+    colours |= {curve: (shade,) * 3 for curve, shade in zip(valid, np.linspace(0.15, 0.65, len(valid)), strict=True)}
     figure, axes = grid(2, len(models), max(2.7, 6.0 / len(models)), 2.1, f"{title}: training")
     for column, (name, model_title) in enumerate(zip(models["model"], models["title"], strict=True)):
         here = history[history["model"] == name]
