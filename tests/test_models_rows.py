@@ -173,10 +173,11 @@ def test_annealing_grows_to_its_end_and_goes_on_from_a_checkpoint() -> None:
 
 class TestDiffusion:
     def test_variance_grows_linearly_after_the_first_step(self) -> None:
-        kept = cumulative_alphas(steps=3, scale=0.5, low=0.2, high=0.6)
+        kept = cumulative_alphas(steps=3, scale=0.5, low=0.2, high=0.6, first=1e-5)
         # Variances 0.1, 0.2, 0.3 of the schedule; the first step is replaced by 1e-5, and the ratios stay.
         first = 1 - 1e-5
         np.testing.assert_allclose(kept, [first, first * 0.8 / 0.9, first * 0.7 / 0.9], rtol=1e-12)
+        np.testing.assert_allclose(cumulative_alphas(3, 0.5, 0.2, 0.6), [0.9, 0.8, 0.7], rtol=1e-12)
 
     def test_corruption_has_the_moments_of_the_equation(self) -> None:
         diffusion = Diffusion(
@@ -193,7 +194,7 @@ class TestDiffusion:
         diffusion = Diffusion(
             DiffusionSettings(steps=2, inference_steps=2, noise_scale=0.5, noise_min=0.2, noise_max=0.6)
         )
-        kept = cumulative_alphas(2, 0.5, 0.2, 0.6).numpy()
+        kept = cumulative_alphas(2, 0.5, 0.2, 0.6, 1e-5).numpy()
         alpha = kept[1] / kept[0]
         of_clean = kept[0] ** 0.5 * (1 - alpha) / (1 - kept[1])
         of_noisy = alpha**0.5 * (1 - kept[0]) / (1 - kept[1])
@@ -211,7 +212,7 @@ class TestDiffusion:
 
     def test_weights_are_what_the_signal_gains(self) -> None:
         given_ = {"steps": 3, "inference_steps": 1, "noise_scale": 0.5, "noise_min": 0.2, "noise_max": 0.6}
-        kept = cumulative_alphas(3, 0.5, 0.2, 0.6).numpy()
+        kept = cumulative_alphas(3, 0.5, 0.2, 0.6, 1e-5).numpy()
         signal = kept / (1 - kept)
         found = Diffusion(DiffusionSettings(**given_)).weights
         np.testing.assert_allclose(found, [1, signal[0] - signal[1], signal[1] - signal[2]], rtol=1e-5)

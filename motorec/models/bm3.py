@@ -30,7 +30,8 @@ class BM3(EmbeddingRecommender):
 
     its terms called reconstruction, alignment between modalities and within one. Departures from the authors' code: L2
     is on the learned embeddings of the batch, squared, where theirs is on the norm of all propagated ones; terms of a
-    modality are taken over the items that have it.
+    modality are taken over the items that have it; with `components`, :math:`f_i^m` are principal components, brought
+    to one scale, where the authors take (and learn) the features at their full width.
     """
 
     class Settings(config.Settings):

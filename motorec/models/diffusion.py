@@ -22,7 +22,6 @@ from motorec.models.layers import dropout, linear
 
 HISTORY = 10  # losses of each step that importance sampling looks back on, as the authors
 UNIFORM_SHARE = 0.001  # of importance sampling, so that no step's chance is 0; as the authors
-FIRST_VARIANCE = 1e-5  # of the first step, whatever the scale; as the authors, against copying the input
 
 
 class DiffusionSettings(config.Settings):
@@ -32,6 +31,7 @@ class DiffusionSettings(config.Settings):
     noise_scale: config.Positive = 0.01  # s; the variance of the last step is s times noise_max
     noise_min: config.Positive = 0.05
     noise_max: config.Positive = 0.5
+    first_variance: config.Positive | None = 1e-5  # of the first step, whatever the scale; null: as the others
     inference_steps: config.Count = 5  # T', reverse steps that scoring takes; at most T
     hidden: config.Count = 300  # of the network
     time_dim: config.Count = 10  # of the steps' embedding
@@ -49,23 +49,28 @@ class DiffusionSettings(config.Settings):
         return self
 
 
-def cumulative_alphas(steps: int, scale: float, low: float, high: float) -> Float[Tensor, " steps"]:
+def cumulative_alphas(
+    steps: int, scale: float, low: float, high: float, first: float | None = None
+) -> Float[Tensor, " steps"]:
     r"""Share of the signal's variance left after each step, :math:`\bar\alpha_1, \dots, \bar\alpha_T` (float64).
 
     The noise's variance grows linearly, :math:`1 - \bar\alpha_t = s (m + \frac{t - 1}{T - 1} (M - m))` (equation 4 of
-    the paper), and one step adds at most 0.999 of it. As in the authors' code the first step's variance is then set to
-    a small constant, by which all the steps after it keep that much more of the signal.
+    the paper), and one step adds at most 0.999 of it. The first step's variance can be set to a small constant, against
+    copying the input, by which all the steps after it keep that much more of the signal: in the authors' code DiffRec
+    has that, L-DiffRec has not.
 
     Args:
         steps: T.
         scale: s.
         low: m.
         high: M.
+        first: Variance of the first step; None: as the equation says.
     """
     variance = scale * torch.linspace(low, high, steps, dtype=torch.float64)
     kept = 1.0 - variance
     alphas = torch.cat([kept[:1], kept[1:] / kept[:-1]]).clamp(min=0.001, max=1.0)
-    alphas[0] = 1.0 - FIRST_VARIANCE
+    if first is not None:
+        alphas[0] = 1.0 - first
     return alphas.cumprod(0)
 
 
@@ -148,7 +153,9 @@ class Diffusion(nn.Module):
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
         self.settings = settings
-        kept = cumulative_alphas(settings.steps, settings.noise_scale, settings.noise_min, settings.noise_max)
+        kept = cumulative_alphas(
+            settings.steps, settings.noise_scale, settings.noise_min, settings.noise_max, settings.first_variance
+        )
         before = torch.cat([kept.new_ones(1), kept[:-1]])
         alphas = kept / before
         signal = kept / (1.0 - kept)

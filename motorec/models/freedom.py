@@ -30,7 +30,8 @@ class FREEDOM(EmbeddingRecommender):
     .. math:: \mathrm{BPR}(e_u, e_i) + \lambda \sum_m \mathrm{BPR}(e_u, W_m f_i^m + b_m)
 
     Departures from the authors' code: an item without a modality takes its neighbours from the others alone; L2 on the
-    batch's learned embeddings is possible; the item itself is a neighbour only if `self_loops` says so, as there.
+    batch's learned embeddings is possible; the item itself is a neighbour only if `self_loops` says so, as there; with
+    `components`, the loss (not the item graph) has principal components, brought to one scale, for :math:`f_i^m`.
     """
 
     class Settings(config.Settings):

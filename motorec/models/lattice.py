@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from motorec import config
-from motorec.graph import BipartiteGraph, Edges, Sparse
-from motorec.itemgraph import nearest_neighbours, normalise_by_rows
+from motorec.graph import BipartiteGraph, Edges, Sparse, row_normalise
+from motorec.itemgraph import nearest_neighbours, neighbour_graph, normalise_by_rows
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, squared_norm
@@ -27,8 +31,10 @@ class LATTICE(EmbeddingRecommender):
     The learned graph is built once an epoch: as in the authors' code, the first step of an epoch passes its gradient on
     to W, b and w; the other steps take the graph as it then was. For scoring it is built from the final weights.
 
-    Departures: an item is no neighbour of itself (its own embedding is in the sum already), cosines below zero are no
-    edges, L2 is on the batch's embeddings before propagation.
+    Departures: cosines below zero are no edges, L2 is on the batch's embeddings before propagation. By default an item
+    is no neighbour of itself (its own embedding is in the sum already) and users and items are propagated as in
+    LightGCN; in the authors' code an item is the nearest of its neighbours (`self_loops`), and a node becomes the mean
+    of its neighbours and itself (`adjacency: rows`, :math:`D^{-1}(A + I)` with A over users and items).
     """
 
     class Settings(config.Settings):
@@ -36,9 +42,11 @@ class LATTICE(EmbeddingRecommender):
 
         dim: config.Count = 64
         layers: int = Field(default=2, ge=0)  # over users and items
+        adjacency: Literal["symmetric", "rows"] = "symmetric"  # of users and items; see the class
         item_layers: config.Count = 1  # over the item graph
         feature_dim: config.Count = 64  # of the projected features
         neighbours: config.Count = 10
+        self_loops: bool = False  # an item is one of its neighbours
         skip: config.Share = 0.9  # lambda: share of the frozen graph
         l2: config.NotNegative = 1e-4
         std: config.Positive = 0.1  # of the embeddings at the start
@@ -68,13 +76,14 @@ class LATTICE(EmbeddingRecommender):
         self.frozen = [
             Sparse(
                 normalise_by_rows(
-                    nearest_neighbours(torch.from_numpy(features[name].matrix), settings.neighbours, self.present[name])
+                    neighbour_graph(features[name], settings.neighbours, "cosine", self_loops=settings.self_loops)
                 )
             )
             for name in self.content.names
         ]
         self.graph = BipartiteGraph(inputs.train)
-        self._learned: list[tuple[Edges, Tensor]] | None = None
+        self._means = Sparse(_means(inputs.train)) if settings.adjacency == "rows" else None
+        self._learned: tuple[Tensor, list[tuple[Edges, Tensor]]] | None = None
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Forget the last epoch's learned graph; the first step builds a new one."""
@@ -83,7 +92,7 @@ class LATTICE(EmbeddingRecommender):
 
     def embeddings(self) -> tuple[Float[Tensor, "users d"], Float[Tensor, "items d"]]:
         """Propagated embeddings, the items' with their smoothed ones."""
-        users, items = self.graph.propagate(self.users, self.items, self.settings.layers)
+        users, items = self._propagated()
         shares, learned = self._item_graph()
         similar: Tensor = self.items
         for _ in range(self.settings.item_layers):
@@ -104,6 +113,17 @@ class LATTICE(EmbeddingRecommender):
             "l2": self.settings.l2 * norm,
         }
 
+    def _propagated(self) -> tuple[Float[Tensor, "users d"], Float[Tensor, "items d"]]:
+        """Users and items over their own graph: the means of layers 0 to L."""
+        if self._means is None:
+            return self.graph.propagate(self.users, self.items, self.settings.layers)
+        nodes = total = torch.cat([self.users, self.items])
+        for _ in range(self.settings.layers):
+            nodes = self._means @ nodes
+            total = total + nodes
+        users, items = (total / (self.settings.layers + 1)).split([len(self.users), len(self.items)])
+        return users, items
+
     def _item_graph(self) -> tuple[Tensor, list[tuple[Edges, Tensor]]]:
         """The modalities' shares, and the learned edges with their weights; see the class on what passes gradients."""
         shares = self.modality_weights.softmax(0)
@@ -111,9 +131,9 @@ class LATTICE(EmbeddingRecommender):
             return shares, self.learned_edges(shares)
         if self._learned is None:
             learned = self.learned_edges(shares)
-            self._learned = [(edges, weights.detach()) for edges, weights in learned]
+            self._learned = shares.detach(), [(edges, weights.detach()) for edges, weights in learned]
             return shares, learned
-        return shares.detach(), self._learned
+        return self._learned
 
     def learned_edges(self, shares: Float[Tensor, " modalities"]) -> list[tuple[Edges, Float[Tensor, " edges"]]]:
         """Nearest neighbours of the projected features: each modality's edges, and their normalised weights."""
@@ -121,9 +141,22 @@ class LATTICE(EmbeddingRecommender):
         degrees = torch.zeros(len(self.items))
         for share, name in zip(shares, self.content.names, strict=True):
             unit = functional.normalize(self.projections[name](self.content[name]), dim=1)
-            edges = Edges(nearest_neighbours(unit.detach(), self.settings.neighbours, self.present[name]))
+            others = self.settings.neighbours - int(self.settings.self_loops)
+            nearest = nearest_neighbours(unit.detach(), others, self.present[name])
+            if self.settings.self_loops:
+                nearest = nearest + sparse.diags(self.present[name].astype(np.float32))
+            edges = Edges(nearest)
             weights = share * edges.dot(unit, unit)
             degrees = degrees.index_add(0, edges.users, weights)
             found.append((edges, weights))
         scale = degrees.clamp_min(1e-7).rsqrt()
         return [(edges, weights * scale[edges.users] * scale[edges.items]) for edges, weights in found]
+
+
+def _means(train: sparse.csr_matrix) -> sparse.csr_matrix:
+    """:math:`D^{-1}(A + I)`, (nodes, nodes), users before items: each node as the mean of its neighbours and itself."""
+    n_users, n_items = train.shape
+    users, items = train.nonzero()
+    own = np.arange(n_users + n_items)
+    ends = np.concatenate([own, users, items + n_users]), np.concatenate([own, items + n_users, users])
+    return row_normalise(sparse.csr_matrix((np.ones(len(ends[0]), dtype=np.float32), ends)))

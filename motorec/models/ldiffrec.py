@@ -33,8 +33,9 @@ class LDiffRec(TrainedRecommender):
     it is by a truncated SVD of the normalised training interactions, which needs no other model. They put a tanh on
     means and log variances, which bounds what a code can tell, and leave rows at their length; users with five items
     were told apart better without the one, and as well at unit length. They lower :math:`\lambda` over 500 epochs; here
-    it stays. The diffusion's squared error is summed over the code, not averaged (see `motorec.models.diffrec`), so a
-    fitting :math:`\lambda` is smaller.
+    it stays. The first step's noise is fixed at a small variance, as in their DiffRec; their L-DiffRec has the
+    equation's (`first_variance: null`). The diffusion's squared error is summed over the code, not averaged (see
+    `motorec.models.diffrec`), so a fitting :math:`\lambda` is smaller.
     """
 
     batches = "users"

@@ -20,7 +20,8 @@ class VBPR(EmbeddingRecommender):
     with :math:`f_i` the features of all modalities side by side (the paper knows pictures only). Trained by BPR, with
     L2 on the batch's learned factors; the paper has it on :math:`E` and :math:`\beta'` as well. The user's own bias of
     the paper changes no ranking and is left out. Without `biases`, as in the MMRec toolkit, :math:`\beta_i` and
-    :math:`\beta'` are left out too.
+    :math:`\beta'` are left out too. With `components`, :math:`f_i` are a modality's first principal components, brought
+    to one scale; the authors take the features as they are.
     """
 
     class Settings(config.Settings):

@@ -209,7 +209,9 @@ class Study:
                 n_startup_trials=self.settings.random,
             ),
             pruner=optuna.pruners.MedianPruner(
-                n_startup_trials=pruning.after_trials, n_warmup_steps=pruning.after_epochs
+                n_startup_trials=pruning.after_trials,
+                n_warmup_steps=pruning.after_epochs,
+                n_min_trials=pruning.after_trials,  # that reached this epoch: a lone survivor is no median
             ),
         )
         for trial in past:
