@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from motorec import clock, paths
+from motorec import clock, paths, sidebyside
 from motorec.config import load_profile
 from motorec.errors import MotorecError, ParamsError, nearest
 from motorec.notebook import setup
@@ -79,7 +79,7 @@ def make(run: ExpectedRun) -> tuple[ExpectedRun, str, float]:
     Raises:
         MotorecError: The training diverged, or an earlier stage has not run.
     """
-    from motorec.errors import MissingContent
+    from motorec.errors import Unsuited
     from motorec.experiment import Experiment
 
     started = time.perf_counter()
@@ -90,7 +90,7 @@ def make(run: ExpectedRun) -> tuple[ExpectedRun, str, float]:
         fit = experiment.fit(model)
         figures = {} if fit is None else {"training": experiment.training_curves(fit)}
         experiment.save(model, fit, experiment.evaluate(model), figures)
-    except MissingContent as reason:
+    except Unsuited as reason:
         experiment.leave_out(reason)
     return run, digest, time.perf_counter() - started
 
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m motorec.ablations", description=__doc__.split("\n\n")[0])
     parser.add_argument("dataset")
     parser.add_argument("models", nargs="*", metavar="model", help="full models or ablations; none named: all")
-    parser.add_argument("--jobs", type=int, default=1, help="how many runs at a time (default: 1)")
+    parser.add_argument("--jobs", type=sidebyside.jobs, default=1, help="how many runs at a time (default: 1)")
     words = parser.parse_intermixed_args(arguments)
     setup()
     try:

@@ -18,8 +18,16 @@ class DataError(MotorecError):
     """A data set cannot be read as it is: a missing file, a bad row, an item that nobody described."""
 
 
-class MissingContent(DataError):
-    """The items lack texts or pictures that a model cannot do without: it is left out of that data set's tables."""
+class Unsuited(DataError):
+    """A data set is not for a model, which is left out of its tables, with this reason."""
+
+
+class MissingContent(Unsuited):
+    """The items lack texts or pictures that a model cannot do without."""
+
+
+class TooLarge(Unsuited):
+    """A model would need more memory than its settings allow."""
 
 
 class LeftOut(MotorecError):

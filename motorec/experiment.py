@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from motorec import config, paths
 from motorec.data import Dataset
-from motorec.errors import LeftOut, MissingContent
+from motorec.errors import LeftOut, Unsuited
 from motorec.evaluation import Evaluation, evaluate, validate
 from motorec.features import load_all
 from motorec.models import Inputs, Recommender, TrainedRecommender, build
@@ -75,7 +75,7 @@ class Experiment:
         """The model, fitted if it has a closed form, not yet trained otherwise.
 
         Raises:
-            MissingContent: The data set lacks a modality that the model needs.
+            Unsuited: The data set lacks a modality that the model needs, or has more items than it may take.
         """
         started = time.perf_counter()
         model = build(self.choice, self.inputs)
@@ -83,7 +83,7 @@ class Experiment:
         self.cost["parameters"] = float(model.n_parameters)
         return model
 
-    def leave_out(self, reason: MissingContent) -> LeftOut:
+    def leave_out(self, reason: Unsuited) -> LeftOut:
         """Write files that say why this run has no results, in place of those that `save` would write.
 
         Returns:

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING
 import yaml
 from filelock import FileLock, Timeout
 
-from motorec import config, paths
+from motorec import config, paths, sidebyside
 from motorec.clock import Clock, expected_seconds, hours, is_run, total_seconds
 from motorec.errors import MotorecError
 from motorec.preflight import check
@@ -44,15 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m motorec.pipeline", description=__doc__.split("\n\n")[0])
     parser.add_argument("--profile", help="a file in params/profiles/ to lay over params/run.yaml")
     parser.add_argument("--dataset", help="the one data set to run in place of the profile's")
-    parser.add_argument("--jobs", type=int, default=1, help="how many models to run side by side (default: 1)")
+    parser.add_argument(
+        "--jobs", type=sidebyside.jobs, default=1, help="how many models to run side by side (default: 1)"
+    )
     parser.add_argument("--keep-going", action="store_true", help="when a run fails, finish the other runs first")
     parser.add_argument("--force", action="store_true", help="run every stage again, changed or not")
     parser.add_argument("targets", nargs="*", help="stages, with all before them; default: all")
     words = parser.parse_args(arguments)
     if words.dataset and not words.profile:
         parser.error("--dataset belongs to a profile: name one with --profile")
-    if words.jobs < 1:
-        parser.error("--jobs must be at least 1")
     try:
         with alone(), profile(words.profile, words.dataset):
             check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,17 @@ class Stage:
         else:
             print(f"{self.label}: finished", flush=True)
         return status == 0
+
+
+def jobs(word: str) -> int:
+    """How many at a time, from a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no number, or less than 1.
+    """
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r}: expected a number of at least 1")
+    return int(word)
 
 
 def run(stages: Sequence[Stage], jobs: int) -> list[Stage]:

@@ -13,7 +13,7 @@ from planted import planted_dataset, planted_features
 from motorec import nbrun, paths
 from motorec.config import load_evaluation, load_run
 from motorec.data import Dataset
-from motorec.errors import LeftOut, MissingContent
+from motorec.errors import LeftOut, Unsuited
 from motorec.experiment import Experiment
 from motorec.features import save_all
 from motorec.reporting.runs import expected_runs, left_out, load_history, load_metrics, load_per_user
@@ -42,7 +42,7 @@ def run_model(model: str) -> None:
     experiment = Experiment.load("planted", model, 1)
     try:
         recommender = experiment.build()
-    except MissingContent as reason:
+    except Unsuited as reason:
         raise experiment.leave_out(reason) from None
     fit = experiment.fit(recommender)
     experiment.save(recommender, fit, experiment.evaluate(recommender))
@@ -74,6 +74,15 @@ def test_the_reason_stands_in_the_place_of_results(texts: Path) -> None:
     assert tracked.tags()["left_out"] == metrics["left_out"]
     assert not tracked.finals()
     assert "left_out" not in RunFiles.read("planted", "popularity", 1).tags()
+
+
+def test_a_catalogue_too_large_for_a_model_leaves_it_out(texts: Path) -> None:
+    file = texts / "params" / "models" / "ease.yaml"
+    file.write_text(file.read_text().replace("memory_limit_gb: 8.0", "memory_limit_gb: 1.0e-9"))
+    with pytest.raises(LeftOut, match=r"60 items need .* and memory_limit_gb is 1e-09"):
+        run_model("ease")
+    metrics = json.loads((texts / "results/runs/planted/ease/1/metrics.json").read_text())
+    assert "Raise memory_limit_gb" in metrics["left_out"]
 
 
 def test_pictures_that_come_later_bring_results(texts: Path) -> None:

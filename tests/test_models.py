@@ -119,20 +119,6 @@ class TestCold:
         assert found["motorec"] > 0.9
         assert found["lightgcn"] < 0.6
 
-    @pytest.mark.parametrize("model", PERSONAL, ids=["itemknn", "bpr", "lightgcn", "motorec", "motorec-bare"])
-    def test_held_out_data_change_nothing_before_evaluation(self, model: ModelChoice, project: Path) -> None:
-        """Other test interactions, and validation ones beyond the choice of the epoch, leave every score as it was."""
-        dataset = planted_dataset()
-        moved = dataset.interactions.copy()
-        held_out = moved["split"] != "train"
-        moved.loc[held_out, "item"] = 59 - moved.loc[held_out, "item"].to_numpy()
-        fixed = model.model_copy(update={"training": TRAINING.model_copy(update={"epochs": 3, "evaluate_every": 3})})
-        scores = []
-        for version in (dataset, dataclasses.replace(dataset, interactions=moved)):
-            made = fitted(fixed, version, planted_inputs(version), project / "scratch")
-            scores.append(made.score(np.arange(version.n_users)))
-        assert torch.equal(*scores)
-
 
 def test_the_oracle_is_the_truth_and_needs_one() -> None:
     dataset = planted_dataset()

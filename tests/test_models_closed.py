@@ -82,16 +82,6 @@ class TestColdItems:
         else:
             assert (scores[:, new] == 0).all()
 
-    @pytest.mark.parametrize("name", MODELS)
-    def test_held_out_data_change_nothing(self, name: str) -> None:
-        dataset = planted_dataset()
-        moved = dataset.interactions.copy()
-        held_out = moved["split"] != "train"
-        moved.loc[held_out, "item"] = 59 - moved.loc[held_out, "item"].to_numpy()
-        versions = (dataset, dataclasses.replace(dataset, interactions=moved))
-        one, two = (build(MODELS[name], planted_inputs(version)).score(np.arange(120)) for version in versions)
-        assert torch.equal(one, two)
-
 
 class TestEASE:
     def test_two_items_by_hand(self) -> None:

@@ -1,4 +1,4 @@
-"""Every trained model learns: on data whose groups are hidden in noise it finds them, and without training it does not.
+"""Every trained model finds groups that hide in noise, and without training, LGMRec apart, it does not.
 
 The settings are those of params/models/ but for sizes, and for content that hides in noise as well.
 """

@@ -201,6 +201,32 @@ def test_a_hopeless_trial_is_given_up() -> None:
     assert {trial["state"] for trial in rows("bpr") if trial not in hopeless} == {"complete"}
 
 
+@pytest.mark.parametrize("word", ["0", "-1", "two"])
+def test_a_number_of_jobs_below_one_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["planted", "--jobs", word])
+    assert f"{word!r}: expected a number of at least 1" in capsys.readouterr().err
+
+
+def test_a_lone_survivor_gives_nobody_up() -> None:
+    """Of the finished trials only one came as far as the new one: that is no median to fall behind."""
+    reports = [{2: 0.1, 4: 0.2}, {2: 0.1, 4: 0.2}, {2: 0.1, 4: 0.2, 6: 0.9, 8: 0.9}]
+    params = {"training.learning_rate": 0.01, "dim": 8, "l2": 0.001}
+    change("tune.yaml", pruning={"after_trials": 3, "after_epochs": 0})
+    study = Study.load("planted", "bpr")
+    past = [
+        Trial(number=number, state="complete", params=params, settings={}, reports=seen, value=max(seen.values()))
+        for number, seen in enumerate(reports)
+    ]
+    asked = study._ask(past)
+    for epoch in (6, 8):
+        asked.report(0.05, epoch)
+        assert not asked.should_prune()
+    behind = study._ask(past)
+    behind.report(0.05, 4)  # all three came as far
+    assert behind.should_prune()
+
+
 def test_a_cap_on_epochs_holds_for_every_trial() -> None:
     change("tune.yaml", stopping={"epochs": 4, "evaluate_every": 2, "patience": 2})
     tune("planted", "bpr")

@@ -9,7 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from motorec import config
-from motorec.errors import MotorecError
+from motorec.errors import MotorecError, TooLarge
 from motorec.models.base import Recommender
 
 GIB = 2**30
@@ -53,15 +53,15 @@ def require_memory(model: str, items: int, settings: DenseSettings) -> None:
         settings: With the limit.
 
     Raises:
-        MotorecError: More memory would be needed than the limit allows.
+        TooLarge: More memory would be needed than the limit allows.
     """
     needed = 3 * 4 * items**2 / GIB
     if needed > settings.memory_limit_gb:
-        raise MotorecError(
+        raise TooLarge(
             f"{model} keeps a weight for every pair of items: {items:,} items need {needed:.1f} GiB of memory, and "
             f"memory_limit_gb is {settings.memory_limit_gb:g}. Raise memory_limit_gb in the model's file in "
-            f"params/models if this machine has the memory, take the model out of params/run.yaml, or keep fewer "
-            f"items (min_item_interactions of the data set)."
+            f"params/models if this machine has the memory, or keep fewer items (min_item_interactions of the data "
+            f"set); else this model is left out here."
         )
 
 

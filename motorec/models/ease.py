@@ -15,7 +15,7 @@ class EASE(LinearRecommender):
     with :math:`X` the binary interactions of training. Dense in the items by nature: see `require_memory`.
 
     Raises:
-        MotorecError: The weights would need more memory than the settings allow.
+        TooLarge: The weights would need more memory than the settings allow.
     """
 
     class Settings(DenseSettings):

@@ -33,7 +33,7 @@ class EASEFeatures(LinearRecommender):
 
     Raises:
         MissingContent: The data set has none of the weighted modalities.
-        MotorecError: The weights would need more memory than the settings allow.
+        TooLarge: The weights would need more memory than the settings allow.
     """
 
     class Settings(DenseSettings):

@@ -70,7 +70,7 @@ class TokenBridge(TrainedRecommender):
     Raises:
         MissingContent: The data set has no modality.
         DataError: The tokens are to be the pretrained ones, and there are none.
-        MotorecError: The linear part would need more memory than the settings allow.
+        TooLarge: The linear part would need more memory than the settings allow.
     """
 
     class Settings(DenseSettings):

@@ -375,7 +375,8 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
         )
         for name, (colour, marker) in verdicts.items()
     ]
-    handles.append(Line2D([], [], color="0.3", linewidth=2.2, label=f"{100 * (1 - alpha):g}% interval over users"))
+    interval = f"{100 * (1 - alpha):g}% interval over users, each by itself"
+    handles.append(Line2D([], [], color="0.3", linewidth=2.2, label=interval))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from motorec.errors import MotorecError
 from motorec.notebook import setup
+from motorec.sidebyside import jobs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("dataset")
     parser.add_argument("parameters", nargs="*", metavar="parameter", help="none named: all of params/sensitivity.yaml")
     parser.add_argument(
-        "--jobs", type=int, help="run the parameters as stages of sensitivity/dvc.yaml, so many at a time"
+        "--jobs", type=jobs, help="run the parameters as stages of sensitivity/dvc.yaml, so many at a time"
     )
     words = parser.parse_intermixed_args(arguments)  # options may stand between the names
     setup()  # before anything that brings torch

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from motorec.errors import MotorecError
 from motorec.notebook import setup
+from motorec.sidebyside import jobs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m motorec.tuning", description=__doc__)
     parser.add_argument("dataset")
     parser.add_argument("models", nargs="*", metavar="model", help="none named: all of params/tune.yaml")
-    parser.add_argument("--jobs", type=int, help="run the studies as stages of tuning/dvc.yaml, so many at a time")
+    parser.add_argument("--jobs", type=jobs, help="run the studies as stages of tuning/dvc.yaml, so many at a time")
     parser.add_argument("--apply", action="store_true", help="write the best settings into the models' params files")
     words = parser.parse_intermixed_args(arguments)  # options may stand between the names
     setup()  # before anything that brings torch

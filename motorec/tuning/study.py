@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from motorec import config, paths, seeding, variant
 from motorec.config import ChoiceSpace, ModelChoice, Space, TuneSettings
-from motorec.errors import MissingContent, MotorecError, ParamsError
+from motorec.errors import MotorecError, ParamsError, Unsuited
 from motorec.evaluation import validate
 from motorec.experiment import Experiment
 from motorec.models import TrainedRecommender, model_class
@@ -123,7 +123,7 @@ class Study:
         """Run the trial that follows some finished ones.
 
         Raises:
-            MissingContent: The data set lacks what the model needs.
+            Unsuited: The data set lacks what the model needs, or is too large for it.
         """
         import optuna
 
@@ -159,7 +159,7 @@ class Study:
             else:
                 best = {"value": trial.reports[fit.best_epoch], "best_epoch": fit.best_epoch}
                 outcome = {"state": "complete", "epochs": len(fit.history), **best}
-        except MissingContent:
+        except Unsuited:
             raise
         except (optuna.TrialPruned, MotorecError) as error:
             pruned = isinstance(error, optuna.TrialPruned)
@@ -294,7 +294,7 @@ def tune(dataset: str, model: str) -> None:
             past.append(study.run(past))
             print(_line(study, past), flush=True)
         left_out = ""
-    except MissingContent as error:
+    except Unsuited as error:
         past, left_out = [], str(error)
         print(f"{study.label}: left out. {error}", flush=True)
     finally:
