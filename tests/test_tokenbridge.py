@@ -204,7 +204,14 @@ class TestTokenBridge:
 
     @pytest.mark.parametrize(
         "values",
-        [{}, {"linear": False}, {"graph_weight": 0.0}, {"content": "tokens"}, {"tokens": "features", "linear": False}],
+        [
+            {},
+            {"linear": False},
+            {"graph_weight": 0.0},
+            {"content": "tokens"},
+            {"tokens": "features", "linear": False},
+            {"tokens": "neighbours", "linear": False},
+        ],
         ids=str,
     )
     def test_a_new_item_of_the_users_group_is_ahead(self, values: dict[str, Any], tmp_path: Path) -> None:
@@ -246,6 +253,20 @@ class TestTokenBridge:
             parse(TokenBridge.Settings, {"linear": False, "graph_weight": 0.0}, "here")
         with pytest.raises(ParamsError, match="there are none"):
             parse(TokenBridge.Settings, {"content": "tokens", "tokens": "ids"}, "here")
+
+    def test_neighbours_in_place_of_tokens_by_hand(self) -> None:
+        inputs = planted_inputs(planted_dataset(), ("text",))
+        rows = np.zeros((inputs.train.shape[1], 2), dtype=np.float32)
+        rows[:3] = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]
+        inputs = replace(inputs, features={"text": features(rows, np.arange(len(rows)) < 3)})
+        model = bridge(inputs, linear=False, tokens="neighbours", neighbours=2)
+        bears = model.token_graph.bears.matrix.to_dense().numpy()
+        # Two of three items have halves: a mean squared length of 1 needs 1 / sqrt(3 * .5 / n) of that.
+        scale = 0.5 / np.sqrt(3 * 0.5 / len(rows))
+        expected = np.zeros_like(bears)
+        for item, near in ((0, 1), (1, 0), (2, 1)):
+            expected[item, [item, near]] = scale
+        np.testing.assert_allclose(bears, expected, rtol=1e-5)
 
     def test_refuses_a_catalogue_beyond_the_limit(self) -> None:
         with pytest.raises(MotorecError, match="TokenBridge keeps a weight for every pair"):

@@ -29,8 +29,9 @@ et al., ICLR 2021): what popularity explains need not be explained by tokens, an
 
 **Tokens** (`tokens`): a committee of small residual k-means tokenizers (`motorec.tokenizer.committee`). In their place,
 to see what they are worth: the pretrained RQ-VAE's codes (`rqvae`); the committee's, dealt out to the wrong items
-(`random`); a token of its own for every item, that is, plain IDs (`ids`); and the features themselves, with a learned
-vector for every dimension (`features`), which is the same model without any quantisation.
+(`random`); a token of its own for every item, that is, plain IDs (`ids`); such tokens of an item and of those nearest
+to it, by features (`neighbours`), which is the frozen item graph of FREEDOM in the place of tokens; and the features
+themselves, with a learned vector for every dimension (`features`), which is the same model without any quantisation.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from motorec import config
 from motorec.errors import ParamsError
 from motorec.features import Modality
 from motorec.graph import BipartiteGraph
+from motorec.itemgraph import content_graph
 from motorec.models.augment import Interactions
 from motorec.models.base import Inputs, TrainedRecommender, embedding_table
 from motorec.models.dense import DenseSettings, LinearRecommender, interaction_gram, item_weights, require_memory
@@ -62,6 +64,7 @@ from motorec.tokenizer import TokenizerSettings
 from motorec.tokenizer.committee import CommitteeSettings, committee_codes
 
 TITLE = "TokenBridge"
+NO_TOKENS = ("ids", "neighbours", "features")  # stand-ins for tokens
 
 
 class TokenBridge(TrainedRecommender):
@@ -87,9 +90,10 @@ class TokenBridge(TrainedRecommender):
         amplify: config.NotNegative = 0.2  # p
         # The token graph.
         graph_weight: config.NotNegative = 1.5  # kappa; 0: the linear part alone
-        tokens: Literal["committee", "rqvae", "random", "ids", "features"] = "committee"
+        tokens: Literal["committee", "rqvae", "random", "ids", "neighbours", "features"] = "committee"
         token_weights: dict[Modality, config.NotNegative] = Field(default={"text": 5.0, "image": 2.0}, min_length=1)
         committee: CommitteeSettings = CommitteeSettings()
+        neighbours: config.Count = 10  # whose tokens an item bears in each modality, its own included
         dim: config.Count = 64
         layers: config.Count = 2  # L
         collect: config.NotNegative = 0.5  # eta
@@ -100,7 +104,7 @@ class TokenBridge(TrainedRecommender):
         def _something(self) -> TokenBridge.Settings:
             if not self.linear and self.graph_weight == 0:
                 raise ValueError("linear is false and graph_weight is 0: nothing is left")
-            if self.linear and self.content == "tokens" and self.tokens in ("ids", "features"):
+            if self.linear and self.content == "tokens" and self.tokens in NO_TOKENS:
                 raise ValueError(f"content is tokens, and tokens is {self.tokens}: there are none")
             return self
 
@@ -186,7 +190,7 @@ def _there(weights: Mapping[Modality, float], inputs: Inputs) -> dict[str, float
 def _codes(settings: TokenBridge.Settings, inputs: Inputs) -> dict[str, Int[np.ndarray, "items _"]]:
     """The items' tokens by modality, -1 where an item has none; empty where tokens are something else."""
     features = inputs.content(TITLE)
-    if settings.tokens in ("ids", "features"):
+    if settings.tokens in NO_TOKENS:
         return {}
     if settings.tokens == "rqvae":
         tokenizer = config.parse(TokenizerSettings, config.load_tokenizer(inputs.dataset), "params/tokenize.yaml")
@@ -208,6 +212,10 @@ def _graph_tokens(
     if settings.tokens == "ids":
         return sparse.identity(inputs.train.shape[1], dtype=np.float32, format="csr")
     weights = _there(settings.token_weights, inputs)
+    if settings.tokens == "neighbours":
+        content_features = {name: inputs.features[name] for name in weights}
+        near = content_graph(content_features, settings.neighbours, weights, self_loops=True)
+        return (near / np.sqrt(near.multiply(near).sum(1).mean())).tocsr().astype(np.float32)
     if settings.tokens != "features":
         return weighted_incidence(codes, weights)
     content = Content(inputs, TITLE, sorted(weights), scaling="standard", components=settings.committee.components)
