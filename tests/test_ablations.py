@@ -91,7 +91,8 @@ def test_a_run_is_made_once_and_again_when_its_settings_change(monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_made(capsys: pytest.CaptureFixture[str]) -> None:
-    broken = {"title": "x", "base": "tokenbridge", "set": {"content": "none", "memory_limit_gb": 1e-9}}
+    weightless = {"content_weights.text": 0.0, "content_weights.image": 0.0}
+    broken = {"title": "x", "base": "tokenbridge", "set": weightless}
     change("ablations.yaml", **{"tokenbridge-no-collect": broken})
     assert ablations.run_all("planted") == 1
     assert "planted/tokenbridge-no-collect/1 failed" in capsys.readouterr().err
