@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from motorec import paths
 
@@ -52,13 +52,6 @@ NOTEBOOKS = {
     "report": "06_report",
     "readable": "07_readable_tokens",
 }
-# Stages that train or fit one model, or tokenizers to look at: independent of one another, each on one thread.
-RUNS = ("oracle", "fit", "content", "train", "token", "ablate", "readable")
-
-
-def is_run(stage: str) -> bool:
-    """Whether a stage goes side by side with others."""
-    return stage.partition("@")[0] in RUNS
 
 
 def notebook_title(stage: str) -> str:
@@ -84,11 +77,10 @@ def expected_seconds(stage: str) -> float:
     return factor * (MODELS[model] / LARGER["hm"] if model else TYPICAL.get(kind, 10.0))
 
 
-def total_seconds(stages: Sequence[str], jobs: int) -> float:
-    """How long some stages take where runs go side by side and all others one after another."""
-    runs = [expected_seconds(stage) for stage in stages if is_run(stage)]
-    others = sum(expected_seconds(stage) for stage in stages if not is_run(stage))
-    return others + max(sum(runs) / jobs, max(runs, default=0.0))
+def total_seconds(waves: Iterable[Collection[str]], jobs: int) -> float:
+    """How long stages take, `jobs` side by side, one wave of them after another."""
+    seconds = [[expected_seconds(stage) for stage in wave] for wave in waves]
+    return sum(max(sum(wave) / jobs, max(wave, default=0.0)) for wave in seconds)
 
 
 class Clock:
@@ -96,12 +88,12 @@ class Clock:
 
     Args:
         stages: All that could run.
-        ahead: Those that may have to.
-        jobs: How many runs go side by side.
+        waves: Those that may have to: those of one wave before those of the next.
+        jobs: How many go side by side.
     """
 
-    def __init__(self, stages: Collection[str], ahead: Collection[str], jobs: int = 1) -> None:
-        self._ahead = dict.fromkeys(ahead)
+    def __init__(self, stages: Collection[str], waves: Iterable[Collection[str]], jobs: int = 1) -> None:
+        self._ahead = [dict.fromkeys(wave) for wave in waves]
         self._total = len(stages)
         self._jobs = jobs
         self._began = time.monotonic()
@@ -113,17 +105,18 @@ class Clock:
         """A line for a stage that starts."""
         with self._one_at_a_time:
             elapsed = time.monotonic() - self._began
-            left = total_seconds(list(self._ahead), self._jobs) * self._pace(elapsed)
+            left = total_seconds(self._ahead, self._jobs) * self._pace(elapsed)
             self.passes(stage)
             self._ran += 1
-            self._expected_so_far += expected_seconds(stage) / (self._jobs if is_run(stage) else 1)
-            place = f"[{self._total - len(self._ahead)}/{self._total}]"
+            self._expected_so_far += expected_seconds(stage) / self._jobs
+            place = f"[{self._total - sum(map(len, self._ahead))}/{self._total}]"
         return f"{place} {stage} · {minutes(elapsed)} so far, at most about {minutes(left)} left"
 
     def passes(self, stage: str, restored: bool = False) -> None:
         """Note a stage that needs no run: nothing has changed, or DVC's cache had its results."""
         with self._one_at_a_time:
-            self._ahead.pop(stage, None)
+            for wave in self._ahead:
+                wave.pop(stage, None)
             self._restored += restored
 
     def ends(self, failed: Sequence[str] = (), stopped: bool = False) -> str:

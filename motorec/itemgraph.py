@@ -20,27 +20,32 @@ def nearest_neighbours(
     neighbours: int,
     present: Bool[np.ndarray, " items"] | None = None,
     weights: Literal["cosine", "binary"] = "cosine",
+    self_loops: bool = False,
     block: int = 1024,
 ) -> sparse.csr_matrix:
-    """Each item's nearest other items by cosine similarity.
+    """Each item's nearest items by cosine similarity.
 
     Similarities are computed a block of rows at a time, so that memory is linear in the items.
 
     Args:
         vectors: A row per item.
-        neighbours: How many others each item is linked to; fewer where there are fewer.
+        neighbours: How many items each is linked to; fewer where there are fewer.
         present: Items that have a vector; the others are linked to nothing. All, if not given.
         weights: What an edge carries: the similarity, if positive, or 1.
+        self_loops: An item is the nearest to itself, and counts as one of its neighbours.
         block: Rows at a time.
 
     Returns:
-        (items, items), row i holding the neighbours of item i; not symmetric, nothing on the diagonal.
+        (items, items), row i holding the neighbours of item i; not symmetric, and without self loops nothing on the
+        diagonal.
     """
     n_items = len(vectors)
     here = np.arange(n_items) if present is None else np.flatnonzero(present)
-    keep = min(neighbours, len(here) - 1)
+    own = np.zeros(n_items, dtype=np.float32)
+    own[here] = float(self_loops)
+    keep = min(neighbours - int(self_loops), len(here) - 1)
     if keep < 1:
-        return sparse.csr_matrix((n_items, n_items), dtype=np.float32)  # type: ignore[arg-type]
+        return sparse.diags(own, format="csr")
     unit = torch.nn.functional.normalize(vectors[torch.from_numpy(here)].float(), dim=1)
     columns, values = [], []
     for start in range(0, len(unit), block):
@@ -56,18 +61,7 @@ def nearest_neighbours(
         (edges.ravel(), (np.repeat(here, keep), here[np.concatenate(columns).ravel()])), shape=(n_items, n_items)
     )
     graph.eliminate_zeros()
-    return graph
-
-
-def neighbour_graph(
-    features: Features, neighbours: int, weights: Literal["cosine", "binary"], self_loops: bool
-) -> sparse.csr_matrix:
-    """`nearest_neighbours` of one modality; with self loops an item is its own nearest, and one of their number."""
-    others = neighbours - int(self_loops)
-    graph = nearest_neighbours(torch.from_numpy(features.matrix), others, features.present, weights)
-    if self_loops:
-        graph = graph + sparse.diags(features.present.astype(np.float32))
-    return graph
+    return graph + sparse.diags(own) if self_loops else graph
 
 
 def normalise_by_rows(graph: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -96,7 +90,7 @@ def content_graph(
     """
     graphs = []
     for name, feature in features.items():
-        graph = neighbour_graph(feature, neighbours, "binary", self_loops)
+        graph = nearest_neighbours(torch.from_numpy(feature.matrix), neighbours, feature.present, "binary", self_loops)
         graphs.append(row_normalise(graph) * modality_weights.get(name, 1.0))
     mixed = row_normalise(sum(graphs[1:], start=graphs[0]).tocsr())
     mixed.eliminate_zeros()

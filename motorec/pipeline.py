@@ -1,8 +1,8 @@
 """`make repro`: checks all settings, says how long it will take, runs `dvc repro`, and says how far it is.
 
 It adds nothing to `dvc repro` but the check beforehand and the clock. With `--profile NAME` it runs what
-`params/profiles/NAME.yaml` names, laid over `params/run.yaml`, stage by stage in the same cache; with `--jobs N` the
-runs of models, which use one thread each, go N at a time.
+`params/profiles/NAME.yaml` names, laid over `params/run.yaml`, stage by stage in the same cache; with `--jobs N`, N
+stages that do not need one another go side by side.
 """
 
 from __future__ import annotations
@@ -21,22 +21,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import yaml
 from filelock import FileLock, Timeout
 
 from motorec import config, paths, sidebyside
-from motorec.clock import Clock, expected_seconds, hours, is_run, total_seconds
+from motorec.clock import Clock, expected_seconds, hours, total_seconds
 from motorec.errors import MotorecError
 from motorec.preflight import check
 
-if TYPE_CHECKING:
-    from dvc.stage import Stage
-
 VISITED = re.compile(r"^(Running stage|Stage) '(?P<stage>[^']+)'(?P<rest>.*)$")
 FAILED = re.compile(r"failed to reproduce '(?P<stage>[^']+)'")
-BATCH = 180.0  # seconds of runs that one `dvc repro` is given: it takes some seconds to start
+BATCH = 180.0  # seconds of stages that one `dvc repro` is given: it takes some seconds to start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", help="a file in params/profiles/ to lay over params/run.yaml")
     parser.add_argument("--dataset", help="the one data set to run in place of the profile's")
     parser.add_argument(
-        "--jobs", type=sidebyside.jobs, default=1, help="how many models to run side by side (default: 1)"
+        "--jobs", type=sidebyside.jobs, default=1, help="how many stages to run side by side (default: 1)"
     )
-    parser.add_argument("--keep-going", action="store_true", help="when a run fails, finish the other runs first")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="when a stage fails, finish those that do not need it"
+    )
     parser.add_argument("--force", action="store_true", help="run every stage again, changed or not")
     parser.add_argument("targets", nargs="*", help="stages, with all before them; default: all")
     words = parser.parse_args(arguments)
@@ -117,19 +116,18 @@ def profile(name: str | None, dataset: str | None = None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call of the pipeline comes to, stages in an order in which they can run.
+    """What a call of the pipeline comes to.
 
     Attributes:
-        stages: The stages asked for and all before them.
-        before: At most these have to run before any model, since they or something before them changed.
-        runs: At most these runs of models.
-        after: At most these after them.
+        stages: The stages asked for and all before them, in an order in which they can run.
+        waves: Those that may have to run, since they or something before them changed. The stages of a wave do not need
+            one another, only those of earlier waves.
+        needs: For each of these, which others of them it needs first.
     """
 
     stages: list[str]
-    before: list[str]
-    runs: list[str]
-    after: list[str]
+    waves: list[list[str]]
+    needs: dict[str, set[str]]
 
     @classmethod
     def read(cls, targets: Sequence[str], force: bool = False) -> Plan:
@@ -142,9 +140,9 @@ class Plan:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo, lock_repo
 
-        plan = cls([], [], [], [])
-        ahead: set[Stage] = set()
-        late: set[Stage] = set()  # those that train a model, or need one that does
+        stages: list[str] = []
+        wave: dict[str, int] = {}
+        needs: dict[str, set[str]] = {}
         try:
             with Repo(str(paths.root())) as repo, lock_repo(repo):
                 found = [stage for target in targets or ["dvc.yaml"] for stage in repo.stage.collect(target)]
@@ -153,28 +151,22 @@ class Plan:
                 wanted = set(found).union(*(networkx.descendants(upward, stage) for stage in found))
                 downward = upward.subgraph(wanted).reverse()
                 for stage in networkx.lexicographical_topological_sort(downward, key=place.__getitem__):
-                    name, needs = stage.addressing, set(upward.successors(stage))
-                    plan.stages.append(name)
-                    if is_run(name) or needs & late:
-                        late.add(stage)
-                    if force or needs & ahead or stage.status():
-                        ahead.add(stage)
-                        part = plan.runs if is_run(name) else plan.after if stage in late else plan.before
-                        part.append(name)
+                    name = stage.addressing
+                    stages.append(name)
+                    ahead = {other.addressing for other in upward.successors(stage)} & wave.keys()
+                    if force or ahead or stage.status():
+                        needs[name] = ahead
+                        wave[name] = 1 + max((wave[other] for other in ahead), default=0)
         except DvcException as error:
             raise MotorecError(f"DVC: {error}") from None
-        return plan
-
-    @property
-    def ahead(self) -> list[str]:
-        """All that may have to run."""
-        return self.before + self.runs + self.after
+        together = [[name for name in wave if wave[name] == number] for number in sorted(set(wave.values()))]
+        return cls(stages, together, needs)
 
     def told(self, jobs: int) -> str:
         """What is said before the first stage."""
-        time = hours(total_seconds(self.ahead, jobs))
+        time = hours(total_seconds(self.waves, jobs))
         processes = f"{jobs} processes" if jobs > 1 else "1 process"
-        return f"{len(self.ahead)} of {len(self.stages)} stages to run, at most about {time} (h:mm) on {processes}."
+        return f"{len(self.needs)} of {len(self.stages)} stages to run, at most about {time} (h:mm) on {processes}."
 
 
 def reproduce(targets: Sequence[str], *, force: bool = False, jobs: int = 1, keep_going: bool = False) -> int:
@@ -183,8 +175,8 @@ def reproduce(targets: Sequence[str], *, force: bool = False, jobs: int = 1, kee
     Args:
         targets: Stages, with all before them; none named: all.
         force: Run every stage again.
-        jobs: How many models are run side by side.
-        keep_going: When a run fails, finish the other runs before ending; what comes after runs is then left.
+        jobs: How many stages are run side by side.
+        keep_going: When a stage fails, finish all others that do not need it before ending.
 
     Returns:
         The exit status.
@@ -193,9 +185,9 @@ def reproduce(targets: Sequence[str], *, force: bool = False, jobs: int = 1, kee
         MotorecError: DVC cannot start.
     """
     plan = Plan.read(targets, force)
-    clock = Clock(plan.stages, plan.ahead, jobs)
+    clock = Clock(plan.stages, plan.waves, jobs)
     options = ["--force"] if force else []
-    if plan.ahead:
+    if plan.waves:
         print(plan.told(jobs), flush=True)
     if jobs == 1 and not keep_going:
         status = _repro([*options, *targets], clock)
@@ -203,16 +195,16 @@ def reproduce(targets: Sequence[str], *, force: bool = False, jobs: int = 1, kee
         return status
 
     options.append("--single-item")  # else DVC locks whatever comes before a target, and a neighbour needs it too
-    status = _repro([*options, *plan.before], clock) if plan.before else 0
-    if status == 0:
-        with _lock_in_order(plan.stages):
-            failed = side_by_side(plan.runs, jobs, options, clock, keep_going)
-        if failed:
-            print(clock.ends(failed), flush=True)
-            return 1
-        status = _repro([*options, *plan.after], clock) if plan.after else 0
-    print(clock.ends(stopped=bool(status)), flush=True)
-    return status
+    failed: list[str] = []
+    left: set[str] = set()
+    with _lock_in_order(plan.stages):
+        for wave in plan.waves:
+            left.update(stage for stage in wave if plan.needs[stage] & left.union(failed))
+            failed += side_by_side([stage for stage in wave if stage not in left], jobs, options, clock, keep_going)
+            if failed and not keep_going:
+                break
+    print(clock.ends(failed), flush=True)
+    return int(bool(failed))
 
 
 def side_by_side(
@@ -228,6 +220,8 @@ def side_by_side(
     Raises:
         MotorecError: DVC failed before it came to a stage.
     """
+    if len(stages) == 1:  # alone, it may show its own progress
+        return list(stages) if _repro([*options, *stages], clock) else []
     queue = deque(batches(stages, jobs))
     failed: list[str] = []
     stopped = threading.Event()
@@ -276,7 +270,7 @@ def batches(stages: Sequence[str], jobs: int) -> list[list[str]]:
 
 
 def _repro(arguments: Sequence[str], clock: Clock) -> int:
-    """One `dvc repro` that talks."""
+    """One `dvc repro` that talks; its exit status."""
     process = _start(arguments)
     try:
         for line in _lines(process, clock):

@@ -67,9 +67,13 @@ def weighted_incidence(
             parts.append(incidence(columns) * np.float32((weight / columns.shape[1]) ** 0.5))
     if not parts:
         raise ValueError("all modalities have weight 0")
-    found = sparse.hstack(parts, format="csr")
-    length = np.sqrt(found.multiply(found).sum(1).mean())
-    return (found / np.float32(max(length, 1e-9))).tocsr().astype(np.float32)
+    return unit_rows_on_average(sparse.hstack(parts, format="csr"))
+
+
+def unit_rows_on_average(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Scaled by one number, so that the mean square length of its rows is 1; nothing but zeros stays so."""
+    length = np.sqrt(weights.multiply(weights).sum(1).mean())
+    return (weights / np.float32(max(length, 1e-9))).tocsr().astype(np.float32)
 
 
 class TokenGraph:

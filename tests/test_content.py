@@ -37,6 +37,15 @@ def test_edges_carry_the_cosine_and_items_without_vector_have_none() -> None:
     )
 
 
+def test_with_self_loops_an_item_is_its_own_nearest_and_one_of_their_number() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.0, 0.0]])
+    present = np.array([True, True, True, False])
+    two = nearest_neighbours(vectors, 2, present, self_loops=True).toarray()
+    np.testing.assert_allclose(two, np.array([[1, 0.8, 0, 0], [0.8, 1, 0, 0], [0, 0.6, 1, 0], [0, 0, 0, 0]]), rtol=1e-6)
+    one = nearest_neighbours(vectors, 1, present, self_loops=True).toarray()
+    np.testing.assert_array_equal(one, np.diag([1, 1, 1, 0]))
+
+
 @pytest.mark.parametrize("present", [[False, False], [True, False]])
 def test_too_few_vectors_make_an_empty_graph(present: list[bool]) -> None:
     assert nearest_neighbours(torch.ones(2, 3), 5, present=np.array(present)).nnz == 0

@@ -361,16 +361,20 @@ class TestLATTICE:
             expected = (item[row] + bipartite[row]) / 2 + functional.normalize(smoothed[row], dim=0)
             torch.testing.assert_close(items[row], expected)
 
-    def test_with_self_loops_an_item_is_its_own_nearest_in_the_learned_graph(self) -> None:
-        model = made("lattice", tiny({"text": VECTORS}), neighbours=2, self_loops=True)
-        assert isinstance(model, LATTICE)
-        edges, weights = model.learned_edges(torch.ones(1))[0]
-        own = edges.users == edges.items
-        assert edges.users[own].tolist() == [0, 1, 2]
-        assert len(weights) == 6
-        # 1 over the row's sum, before anything else is near it.
-        sums = torch.zeros(3).index_add(0, edges.users, weights / weights[own][edges.users])
-        torch.testing.assert_close(weights[own], 1 / sums, atol=0.2, rtol=0.5)
+    @pytest.mark.parametrize("self_loops", [False, True])
+    def test_where_the_projection_changes_nothing_the_learned_graph_is_the_frozen_one(self, self_loops: bool) -> None:
+        def items(skip: float) -> Tensor:
+            model = made(
+                "lattice", tiny({"text": VECTORS}), neighbours=2, feature_dim=2, skip=skip, self_loops=self_loops
+            )
+            layer = layer_of(model, "text")
+            with torch.no_grad():
+                layer.weight.copy_(torch.eye(2))
+                layer.bias.zero_()
+            model.eval()
+            return model.embeddings()[1]
+
+        torch.testing.assert_close(items(skip=0.0), items(skip=1.0))
 
     def test_the_first_step_of_an_epoch_learns_the_graph(self) -> None:
         model = made("lattice", planted_inputs(planted_dataset()), l2=0.0)

@@ -184,11 +184,11 @@ def test_a_data_set_without_a_profile_is_refused(project: Path, capsys: pytest.C
 
 
 def test_the_clock_counts_stages_and_time(project: Path) -> None:
-    told = clock.Clock(["encoders", "data@a", "report@a"], ["data@a", "report@a"])
+    told = clock.Clock(["encoders", "data@a", "report@a"], [["data@a"], ["report@a"]])
     line = told.starts("data@a")
     assert line.startswith("[2/3] data@a · 0:00 so far, at most about 0:")
     assert "Done: 1 of 3 stages ran" in told.ends()
-    idle = clock.Clock(["encoders"], ["encoders"])
+    idle = clock.Clock(["encoders"], [["encoders"]])
     idle.passes("encoders")
     assert "Nothing to do: all 1 stages are up to date" in idle.ends()
     assert "the same command continues" in idle.ends(stopped=True)
@@ -231,22 +231,20 @@ def test_a_first_run_on_hm_is_told_as_long_as_one_was(project: Path) -> None:
     assert clock.expected_seconds("ablate@hm-motorec-no-ara-1") == clock.expected_seconds("token@hm-motorec-1")
 
 
-def test_tokens_are_read_beside_the_runs_of_models() -> None:
-    assert clock.is_run("readable@garments")
-    assert clock.notebook_title("readable@ml-100k") == "07_readable_tokens-ml-100k"
-    assert not clock.is_run("report@garments")
-
-
-def test_runs_side_by_side_share_the_time(project: Path) -> None:
+def test_stages_side_by_side_share_the_time(project: Path) -> None:
     for seed in range(1, 5):
         paths.write_whole(paths.timings() / "stages" / f"04_train-a-bpr-{seed}.json", '{"seconds": 60}')
     paths.write_whole(paths.timings() / "stages" / "06_report-a.json", '{"seconds": 30}')
-    stages = [*(f"train@a-bpr-{seed}" for seed in range(1, 5)), "report@a"]
-    assert [clock.total_seconds(stages, jobs) for jobs in (1, 2, 4, 9)] == [270.0, 150.0, 90.0, 90.0]
-    plan = pipeline.Plan(["data@a", *stages], [], stages[:4], stages[4:])
-    assert plan.told(2) == "5 of 6 stages to run, at most about 0:02 (h:mm) on 2 processes."
-    divided = pipeline.batches(stages[:4], 2)
-    assert sorted(stage for batch in divided for stage in batch) == stages[:4]
+    paths.write_whole(paths.timings() / "stages" / "07_readable_tokens-a.json", '{"seconds": 15}')
+    trainings = [f"train@a-bpr-{seed}" for seed in range(1, 5)]
+    waves = [trainings, ["report@a", "readable@a"]]
+    assert [clock.total_seconds(waves, jobs) for jobs in (1, 2, 4, 9)] == [285.0, 150.0, 90.0, 90.0]
+    told = clock.Clock(["data@a", *trainings, *waves[1]], waves, jobs=2)
+    assert told.starts("train@a-bpr-1") == "[2/7] train@a-bpr-1 · 0:00 so far, at most about 2:30 left"
+    plan = pipeline.Plan(["data@a", *trainings], [trainings], {stage: set() for stage in trainings})
+    assert plan.told(2) == "4 of 5 stages to run, at most about 0:02 (h:mm) on 2 processes."
+    divided = pipeline.batches(trainings, 2)
+    assert sorted(stage for batch in divided for stage in batch) == trainings
     assert [len(batch) for batch in divided] == [1, 1, 1, 1]
 
 
@@ -259,12 +257,14 @@ stages:
     cmd: "sleep 0.2; echo ran >> log-${item.seed}; ! test -e broken-${item.seed} && cp out/data out/${item.seed}"
     deps: [out/data, slow.py]
     outs: ["out/${item.seed}"]
+  look: {cmd: cp out/1 out/look, deps: [out/1], outs: [out/look]}
   report: {cmd: cat out/1 out/4 > out/report, deps: [out/1, out/2, out/3, out/4], outs: [out/report]}
+  page: {cmd: cp out/report out/page, deps: [out/report], outs: [out/page]}
 """
 
 
 @pytest.mark.slow
-def test_runs_go_side_by_side_and_a_failed_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_go_side_by_side_and_a_failed_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "run.yaml").write_text("seeds: [1, 2, 3, 4]\n")
     (tmp_path / "dvc.yaml").write_text(TOY)
@@ -279,23 +279,27 @@ def test_runs_go_side_by_side_and_a_failed_one_is_named(tmp_path: Path, capsys: 
         captured = capsys.readouterr()
         return status, captured.out
 
+    with contextlib.chdir(tmp_path):
+        plan = pipeline.Plan.read([])
+    assert plan.waves == [["data"], [f"train@{seed}" for seed in range(1, 5)], ["look", "report"], ["page"]]
+
     status, told = repro(keep_going=True)
     assert status == 1
-    assert "6 of 6 stages to run" in told
-    assert "1 of 6 stages failed" in told
+    assert "8 of 8 stages to run" in told
+    assert "1 of 8 stages failed" in told
     assert "train@3. What is done is kept" in told
-    assert sorted(path.name for path in (tmp_path / "out").glob("[1-9]")) == ["1", "2", "4"]
-    assert not (tmp_path / "out" / "report").exists()
+    # What needs the failed one is left, what does not is made.
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".gitignore", "1", "2", "4", "data", "look"]
 
     (tmp_path / "broken-3").unlink()
     status, told = repro(keep_going=True)
     assert status == 0
-    assert "2 of 6 stages to run" in told  # the one that failed, and what needs it
+    assert "3 of 8 stages to run" in told  # the one that failed, and what needs it
     assert (tmp_path / "log-1").read_text() == "ran\n"
     locked = yaml.safe_load((tmp_path / "dvc.lock").read_text())["stages"]
-    assert list(locked) == ["data", "train@1", "train@2", "train@4", "train@3", "report"]
+    assert list(locked) == ["data", "train@1", "train@2", "train@4", "look", "train@3", "report", "page"]
 
-    assert "Nothing to do: all 6 stages are up to date" in repro()[1]
+    assert "Nothing to do: all 8 stages are up to date" in repro()[1]
     with contextlib.chdir(tmp_path), pytest.raises(MotorecError, match="DVC"):
         pipeline.reproduce(["trian"])
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from motorec import config
 from motorec.graph import BipartiteGraph, Edges, Sparse, row_normalise
-from motorec.itemgraph import nearest_neighbours, neighbour_graph, normalise_by_rows
+from motorec.itemgraph import nearest_neighbours, normalise_by_rows
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, squared_norm
@@ -74,11 +74,7 @@ class LATTICE(EmbeddingRecommender):
         self.modality_weights = nn.Parameter(torch.zeros(len(self.content.names)))
         self.present = {name: features[name].present for name in self.content.names}
         self.frozen = [
-            Sparse(
-                normalise_by_rows(
-                    neighbour_graph(features[name], settings.neighbours, "cosine", self_loops=settings.self_loops)
-                )
-            )
+            Sparse(normalise_by_rows(self._nearest(torch.from_numpy(features[name].matrix), name)))
             for name in self.content.names
         ]
         self.graph = BipartiteGraph(inputs.train)
@@ -141,16 +137,16 @@ class LATTICE(EmbeddingRecommender):
         degrees = torch.zeros(len(self.items))
         for share, name in zip(shares, self.content.names, strict=True):
             unit = functional.normalize(self.projections[name](self.content[name]), dim=1)
-            others = self.settings.neighbours - int(self.settings.self_loops)
-            nearest = nearest_neighbours(unit.detach(), others, self.present[name])
-            if self.settings.self_loops:
-                nearest = nearest + sparse.diags(self.present[name].astype(np.float32))
-            edges = Edges(nearest)
+            edges = Edges(self._nearest(unit.detach(), name))
             weights = share * edges.dot(unit, unit)
             degrees = degrees.index_add(0, edges.users, weights)
             found.append((edges, weights))
         scale = degrees.clamp_min(1e-7).rsqrt()
         return [(edges, weights * scale[edges.users] * scale[edges.items]) for edges, weights in found]
+
+    def _nearest(self, vectors: Float[Tensor, "items _"], modality: str) -> sparse.csr_matrix:
+        settings = self.settings
+        return nearest_neighbours(vectors, settings.neighbours, self.present[modality], self_loops=settings.self_loops)
 
 
 def _means(train: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from motorec import config
 from motorec.features import Features
 from motorec.graph import BipartiteGraph, Sparse
-from motorec.itemgraph import content_graph, neighbour_graph, normalise_by_rows
+from motorec.itemgraph import content_graph, nearest_neighbours, normalise_by_rows
 from motorec.models.base import EmbeddingRecommender, Inputs, embedding_table
 from motorec.models.layers import Content, Scaling, linear
 from motorec.models.losses import bpr_loss, distinct, info_nce, squared_norm
@@ -148,4 +148,6 @@ def item_graph(features: Features, settings: MGCN.Settings) -> sparse.csr_matrix
     """
     if settings.edges == "binary":
         return content_graph({features.modality: features}, settings.neighbours, {}, settings.self_loops)
-    return normalise_by_rows(neighbour_graph(features, settings.neighbours, "cosine", settings.self_loops))
+    vectors = torch.from_numpy(features.matrix)
+    near = nearest_neighbours(vectors, settings.neighbours, features.present, self_loops=settings.self_loops)
+    return normalise_by_rows(near)

@@ -59,7 +59,7 @@ from motorec.models.softmax import softmax_loss
 from motorec.models.tokens import item_codes, pretrained_tokenizers
 from motorec.rarity import rarity_weights
 from motorec.seeding import numpy_generator
-from motorec.tokengraph import TokenGraph, weighted_incidence
+from motorec.tokengraph import TokenGraph, unit_rows_on_average, weighted_incidence
 from motorec.tokenizer import TokenizerSettings
 from motorec.tokenizer.committee import CommitteeSettings, committee_codes
 
@@ -214,13 +214,12 @@ def _graph_tokens(
     weights = _there(settings.token_weights, inputs)
     if settings.tokens == "neighbours":
         content_features = {name: inputs.features[name] for name in weights}
-        near = content_graph(content_features, settings.neighbours, weights, self_loops=True)
-        return (near / np.sqrt(near.multiply(near).sum(1).mean())).tocsr().astype(np.float32)
+        return unit_rows_on_average(content_graph(content_features, settings.neighbours, weights, self_loops=True))
     if settings.tokens != "features":
         return weighted_incidence(codes, weights)
     content = Content(inputs, TITLE, sorted(weights), scaling="standard", components=settings.committee.components)
     rows = torch.cat([nn.functional.normalize(content[name], dim=1) * weights[name] ** 0.5 for name in weights], 1)
-    return sparse.csr_matrix((rows / rows.square().sum(1).mean().sqrt()).numpy())
+    return unit_rows_on_average(sparse.csr_matrix(rows.numpy()))
 
 
 def _linear_weights(
