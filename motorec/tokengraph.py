@@ -3,7 +3,8 @@ r"""Users, items and tokens as one heterogeneous graph.
 Three kinds of nodes and two kinds of edges: a user *takes* an item (training interactions), an item *bears* its tokens.
 Only the tokens have embeddings of their own. With :math:`S` the weights of an item's tokens, :math:`\hat A` the
 interactions normalised by the degrees of both ends, and :math:`\bar S` and :math:`\bar S^\prime` the plain means over
-an item's tokens and a token's items,
+an item's tokens and a token's items (where something with a sign stands in for tokens, such as features, weighted ones:
+S, its rows or columns divided by the sums of their absolute values),
 
 .. math:: I^{(0)} = S T, \qquad U^{(l)} = \hat A I^{(l-1)}, \qquad
           I^{(l)} = \hat A^\top U^{(l)} + \eta \, \bar S \bar S^\prime \hat A^\top U^{(l)},
@@ -87,10 +88,11 @@ class TokenGraph:
     def __init__(self, bears: sparse.csr_matrix, collect: float) -> None:
         self.collect = collect
         self.bears = Sparse(bears)
-        borne = (bears > 0).astype(np.float32)
+        signed = bears.nnz > 0 and bears.min() < 0
+        borne = bears if signed else (bears > 0).astype(np.float32)
         self._items_from_tokens, self._tokens_from_items = (
-            Sparse(row_normalise(borne)),
-            Sparse(row_normalise(borne.T.tocsr())),
+            Sparse(_weighted_means(borne)),
+            Sparse(_weighted_means(borne.T.tocsr())),
         )
 
     def propagate(
@@ -113,6 +115,11 @@ class TokenGraph:
             all_users.append(users)
             all_items.append(items)
         return torch.stack(all_users).mean(0), torch.stack(all_items).mean(0)
+
+
+def _weighted_means(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The weights divided by the sum of their row's absolute values."""
+    return row_normalise(abs(weights)).multiply(weights.sign()).tocsr()
 
 
 def hetero_data(train: sparse.csr_matrix, bears: sparse.csr_matrix) -> HeteroData:

@@ -32,7 +32,9 @@ class _Channel(nn.Module):
 class ContentChannel(_Channel):
     r"""One modality whose tokenizer learns along with the graph: :math:`x_i = s \, z_q(f_i)`.
 
-    The factor s is learned; it starts where the mean norm of the items is `norm`.
+    The factor s is learned; it starts where the mean norm of the items is `norm`. In training and scoring codes are
+    chosen in single precision and for all items at once; `RQVAE.codes`, in double precision, may differ from that where
+    two codes are all but equally near.
 
     Attributes:
         present: Which items have the modality.
@@ -84,8 +86,9 @@ class CodeChannel(_Channel):
 
     def __init__(self, features: Features, tokenizer: RQVAE, norm: float, users: nn.Parameter | None) -> None:
         super().__init__(features, users)
-        inputs = tokenizer.prepare(features.matrix[features.present])
-        self.register_buffer("codes", tokenizer.codes(inputs))
+        rows = features.matrix[features.present]
+        inputs = tokenizer.prepare(rows)
+        self.register_buffer("codes", tokenizer.codes(tokenizer.prepare(rows, torch.float64)))
         assert tokenizer.quantizer is not None  # `codes` has seen to it
         scale = norm / _mean_norm(tokenizer, inputs)
         self.tables = nn.Parameter(scale * tokenizer.quantizer.codebooks.detach())  # (levels, K, d)

@@ -4,7 +4,8 @@ Every fusion reads the collaborative channel :math:`e^{id}` (learned ID embeddin
 channels :math:`i_m`, one a modality, zero where a node lacks the modality. The paper's is `HybridFusion`; the others
 are the alternatives that its ablations and the field suggest, by name in `FUSIONS`.
 
-Users and items share the weights: their embeddings live in the same spaces.
+Users and items share the weights: their embeddings live in the same spaces. The linear maps V, W and G have biases,
+which the equations leave out.
 """
 
 from __future__ import annotations
@@ -88,7 +89,8 @@ class HybridFusion(Fusion):
               g = \sigma(G [e^m ; e^{id}])
 
     with `Attention` for :math:`a`. The projection :math:`W` back to d dimensions and the gate's inputs are our choice;
-    the paper leaves them open.
+    the paper leaves them open. :math:`W` starts as the mean over all modalities, zeros for those that a node lacks, so
+    that of such a node the concatenation says less, to begin with, than attention, which spreads over those it has.
     """
 
     def __init__(self, dim: int, modalities: int, alpha: float, generator: torch.Generator) -> None:

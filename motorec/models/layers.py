@@ -58,7 +58,7 @@ class Content(nn.Module):
             modalities: Those it needs; not given: all that there are, at least one.
             learned: Let training change the vectors, as the MMRec toolkit does.
             scaling: As encoded; each row of unit length; or each column of mean 0 and standard deviation 1 over the
-                items that have the modality.
+                items that have the modality, a constant one 0.
             components: Keep so many principal components of each modality, centred and with variance 1 on average,
                 instead of all dimensions: a step over all items costs several times less.
 
@@ -75,7 +75,9 @@ class Content(nn.Module):
                 values = nn.functional.normalize(values, dim=1)
             elif scaling == "standard":
                 here = values[present.squeeze(1)]
-                values = (values - here.mean(0)) / here.std(0, correction=0).clamp_min(1e-6) * present
+                middle, spread = here.mean(0), here.std(0, correction=0)
+                varies = spread > 1e-6 * middle.abs().clamp_min(1.0)  # less is the rounding of a constant column
+                values = (values - middle) / spread.clamp_min(1e-6) * present * varies
             if components is not None:
                 mean, rotation = principal_components(values[present.squeeze(1)].numpy(), components)
                 values = (values - torch.from_numpy(mean)) @ torch.from_numpy(rotation) * present

@@ -10,7 +10,7 @@ channels are fused (`motorec.models.fusion`). All of it is trained at once:
 What the paper leaves open, and what was chosen here; every choice is a setting:
 
 * **Users of the content channels** (`content_users`) start as the mean :math:`z_q` of their training items that have
-  the modality (`aggregate`). A learned table (`learned`) overfits within a few epochs. But in training a liked item is
+  the modality (`aggregate`), or as a table that is learned (`learned`). But with the mean, in training, a liked item is
   part of its own user's mean, so that the pair is partly ranked by what an item has in common with itself.
   `leave_one_out` takes that away: the content channels of a step see the graph without the batch's own interactions,
   which leaves the liked item out of the user's mean, and out of every propagated layer as well. Taking out one pair at
@@ -31,7 +31,7 @@ What the paper leaves open, and what was chosen here; every choice is a setting:
   LightGCN read literally, in every channel.
 * The tokenizer's losses are means over dimensions, so that widths do not change what the weights mean.
 * An item that lacks a modality has :math:`z_q = 0` there and takes no part in that tokenizer's loss.
-* L2 is on the ID embeddings of the batch.
+* L2 is on the ID embeddings of the batch, the drawn negatives' too, whatever the loss.
 
 What is not in the paper, off unless a setting asks for it:
 
@@ -132,9 +132,11 @@ class MoToRec(EmbeddingRecommender):
         )
         fusion = FUSIONS[settings.fusion] if self.channels else CollaborativeOnly
         self.fusion: Fusion = fusion(settings.dim, len(self.channels), settings.alpha, generator)
-        present = torch.ones(len(self.channels), n_users + n_items, dtype=torch.bool)  # all users have all modalities
+        present = torch.ones(len(self.channels), n_users + n_items, dtype=torch.bool)
         for has, channel in zip(present, self.channels, strict=True):
             has[n_users:] = channel.present
+            if channel.users is None:  # a user has the modalities of the items taken
+                has[:n_users] = torch.from_numpy(inputs.train @ channel.present.numpy() > 0)
         self.register_buffer("present", present, persistent=False)
         degrees = np.concatenate([np.asarray(inputs.train.sum(1)).ravel(), inputs.degrees])
         self.register_buffer("degrees", torch.from_numpy(degrees).float(), persistent=False)

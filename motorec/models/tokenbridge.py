@@ -8,7 +8,8 @@ and standard deviation 1, and added:
 
 **Linear part.** :math:`B` is collective EASE (Jeunen et al., RecSys 2020): the best linear reconstruction of the
 interactions and of the items' content, in closed form. Three things are different. The ridge of an item grows with its
-degree, as in EDLAE (Steck, NeurIPS 2020), so that frequent items lean less on coincidences. Weights below a threshold
+degree, as in EDLAE (Steck, NeurIPS 2020): it is on the item's weights as a predictor, so that frequent items, which
+would explain everything, are leaned on less. Weights below a threshold
 are cut to 0: most of a dense :math:`B` is noise, negative weights above all. And rare items are amplified, which is
 what the paper's ARA means to do, on the scores instead of on a loss:
 
@@ -31,7 +32,8 @@ et al., ICLR 2021): what popularity explains need not be explained by tokens, an
 to see what they are worth: the pretrained RQ-VAE's codes (`rqvae`); the committee's, dealt out to the wrong items
 (`random`); a token of its own for every item, that is, plain IDs (`ids`); such tokens of an item and of those nearest
 to it, by features (`neighbours`), which is the frozen item graph of FREEDOM in the place of tokens; and the features
-themselves, with a learned vector for every dimension (`features`), which is the same model without any quantisation.
+themselves, with a learned vector for every dimension (`features`), which is the same model without any quantisation:
+what a dimension collects and hands back goes by the items' signed values in it.
 """
 
 from __future__ import annotations
@@ -216,7 +218,7 @@ def _graph_tokens(
         content_features = {name: inputs.features[name] for name in weights}
         return unit_rows_on_average(content_graph(content_features, settings.neighbours, weights, self_loops=True))
     if settings.tokens != "features":
-        return weighted_incidence(codes, weights)
+        return weighted_incidence({name: codes[name] for name in weights}, weights)
     content = Content(inputs, TITLE, sorted(weights), scaling="standard", components=settings.committee.components)
     rows = torch.cat([nn.functional.normalize(content[name], dim=1) * weights[name] ** 0.5 for name in weights], 1)
     return unit_rows_on_average(sparse.csr_matrix(rows.numpy()))
@@ -231,7 +233,7 @@ def _linear_weights(
     if settings.content != "none":
         weights = _there(settings.content_weights, inputs)
         if settings.content == "tokens":
-            shared = weighted_incidence(codes, weights)
+            shared = weighted_incidence({name: codes[name] for name in weights}, weights)
             gram.add_(torch.from_numpy((shared @ shared.T).toarray()), alpha=sum(weights.values()))
         else:
             content = Content(inputs, TITLE, sorted(weights), scaling="standard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
 from motorec.features import Features
@@ -22,7 +23,7 @@ def pretrained_tokenizers(settings: TokenizerSettings, inputs: Inputs) -> dict[s
 
 def item_codes(tokenizer: RQVAE, features: Features) -> Int[np.ndarray, "items levels"]:
     """Code tuples of all items, -1 where they lack the modality."""
-    found = tokenizer.codes(tokenizer.prepare(features.matrix[features.present])).numpy()
+    found = tokenizer.codes(tokenizer.prepare(features.matrix[features.present], torch.float64)).numpy()
     codes = np.full((len(features.present), found.shape[1]), -1, dtype=np.int64)
     codes[features.present] = found
     return codes

@@ -6,7 +6,9 @@ In each batch, :math:`n_j` residuals choose code :math:`j`, and :math:`s_j` is t
           c_j = \frac{m_j}{\tilde N_j}, \quad
           \tilde N_j = \frac{N_j + \epsilon}{\sum_l N_l + K \epsilon} \sum_l N_l,
 
-where the last is Laplace smoothing, which keeps the division finite for a code that nobody chooses.
+where the last is Laplace smoothing. A code that nobody has chosen for so long that hardly anything is left of
+:math:`N_j` stays where it is: smoothing would draw all such codes to 0. Every residual counts alike, whatever its
+item's rarity weight: with this way of learning, rarity amplification reaches the encoder and not the codebooks.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 SMOOTHING = 1e-5  # epsilon
+FORGOTTEN = 1e-3  # a count below which a code stays where it is; epsilon is 1% of it
 
 
 class MovingAverage(nn.Module):
@@ -59,7 +62,8 @@ class MovingAverage(nn.Module):
             self.sums[level].mul_(self.decay).add_(total, alpha=1 - self.decay)
             everything, size = self.counts[level].sum(), codebooks.shape[1]
             smoothed = (self.counts[level] + SMOOTHING) / (everything + size * SMOOTHING) * everything
-            codebooks[level].copy_(self.sums[level] / smoothed.unsqueeze(1))
+            known = self.counts[level].unsqueeze(1) > FORGOTTEN
+            codebooks[level].copy_(torch.where(known, self.sums[level] / smoothed.unsqueeze(1), codebooks[level]))
 
     @torch.no_grad()
     def restart(self, level: int, moved: Int[Tensor, " moved"], codes: Float[Tensor, "moved d"]) -> None:

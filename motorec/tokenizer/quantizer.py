@@ -12,7 +12,9 @@ The tuple of chosen indices is the item's semantic code. The distance :math:`\de
 * `cosine`: :math:`1 - \cos(r, c)`, the nearest by angle. What is subtracted is still the code itself, with the length
   that it has learned: were codes of unit length, as in a plain (not residual) quantizer, the lengths of the residuals,
   which shrink from level to level, would be lost and could not be rebuilt. Rows of one direction and several lengths
-  share a code this way, and later levels tell them apart; that a residual never grows is not certain any more.
+  share a code this way, and later levels tell them apart; that a residual never grows is not certain any more. A
+  residual or code of almost no length has a direction that means nothing, and a gradient of its cosine that is larger
+  the shorter it is: below a hundredth of the rows' mean length it passes none on.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from torch import Tensor, nn
 from motorec.tokenizer.ema import MovingAverage
 from motorec.tokenizer.estimators import ESTIMATORS, Estimator
 
+SHORT = 0.01  # of the rows' mean length: less is no direction
+
 Distance = Literal["l2", "cosine"]
 Learning = Literal["gradient", "ema"]
 
@@ -42,6 +46,12 @@ def squared_distances(rows: Float[Tensor, "n d"], codes: Float[Tensor, "K d"]) -
 def angular_distances(rows: Float[Tensor, "n d"], codes: Float[Tensor, "K d"]) -> Float[Tensor, "n K"]:
     """One minus the cosine of every row and every code, in [0, 2]; a zero vector is at 1 from all."""
     return 1 - nn.functional.normalize(rows, dim=1) @ nn.functional.normalize(codes, dim=1).T
+
+
+def _without_gradient_where_short(vectors: Float[Tensor, "n d"], floor: Float[Tensor, ""]) -> Float[Tensor, "n d"]:
+    """The same vectors; those shorter than `floor` pass no gradient on."""
+    lengths = vectors.detach().norm(dim=1, keepdim=True)
+    return torch.where(lengths < floor, vectors.detach(), vectors)
 
 
 DISTANCES: Mapping[Distance, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
@@ -102,6 +112,7 @@ class ResidualQuantizer(nn.Module):
         start = torch.randn(levels, codebook_size, dim, generator=generator) / codebook_size
         self.codebooks = nn.Parameter(start, requires_grad=learning == "gradient")  # (levels, K, d)
         self.average = MovingAverage(start, ema_decay) if learning == "ema" else None
+        self.by_angle = distance == "cosine"
         self.distance = DISTANCES[distance]
         self.estimate = ESTIMATORS[estimator]
 
@@ -116,8 +127,12 @@ class ResidualQuantizer(nn.Module):
         residual = z
         total = torch.zeros_like(z)
         codes, distances, residuals = [], [], []
+        floor = SHORT * z.detach().norm(dim=1).mean()
         for codebook in codebooks:
-            gaps = self.distance(residual, codebook)
+            ends = residual, codebook
+            if self.by_angle:
+                ends = _without_gradient_where_short(residual, floor), _without_gradient_where_short(codebook, floor)
+            gaps = self.distance(*ends)
             chosen = gaps.argmin(dim=1)
             step = codebook[chosen]
             residuals.append(residual.detach())
