@@ -76,7 +76,7 @@ class Content(nn.Module):
             elif scaling == "standard":
                 here = values[present.squeeze(1)]
                 middle, spread = here.mean(0), here.std(0, correction=0)
-                varies = spread > 1e-6 * middle.abs().clamp_min(1.0)  # less is the rounding of a constant column
+                varies = spread > 1e-6 * middle.abs()  # less is the rounding of a constant column
                 values = (values - middle) / spread.clamp_min(1e-6) * present * varies
             if components is not None:
                 mean, rotation = principal_components(values[present.squeeze(1)].numpy(), components)
