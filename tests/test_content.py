@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from planted import planted_dataset, planted_inputs
 from scipy import sparse
 
 from motorec.errors import MissingContent
+from motorec.features import Features
 from motorec.graph import Sparse, row_normalise, symmetric_normalise
 from motorec.itemgraph import nearest_neighbours
 from motorec.models.layers import Content, dropout, linear
@@ -81,6 +84,17 @@ class TestContent:
         standard = Content(inputs, "Model", scaling="standard")["text"]
         torch.testing.assert_close(standard.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
         torch.testing.assert_close(standard.std(0, correction=0), torch.ones(12))
+
+    @pytest.mark.parametrize("value", [0.0, 10.3, 1000.7])
+    def test_a_constant_column_says_nothing(self, value: float) -> None:
+        """The mean of 3,000 equal numbers is not quite that number in single precision."""
+        rows = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+        rows[:, 0] = value
+        inputs = planted_inputs(planted_dataset())
+        text = Features("text", "planted", rows, np.ones(3000, dtype=bool))
+        scaled = Content(replace(inputs, features={"text": text}), "Model", scaling="standard")["text"]
+        assert not scaled[:, 0].any()
+        assert scaled[:, 1].std(correction=0).item() == pytest.approx(1.0, rel=1e-3)
 
     def test_learned_features_are_trained_and_fixed_ones_are_not_stored(self) -> None:
         inputs = planted_inputs(planted_dataset())

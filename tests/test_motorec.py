@@ -11,6 +11,7 @@ import numpy as np
 import planted
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import (
@@ -45,6 +46,7 @@ from motorec.models.fusion import (
 from motorec.models.itemlinks import item_links, shared_codes
 from motorec.models.motorec import MoToRec
 from motorec.models.softmax import sampled_softmax_loss, softmax_loss
+from motorec.models.tokenbridge import TokenBridge
 from motorec.seeding import torch_generator
 
 TRAINING = planted.TRAINING.model_copy(update={"epochs": 15, "batch_size": 256})
@@ -170,16 +172,20 @@ class TestAllVariants:
 
     @pytest.mark.parametrize("name", VARIANTS)
     def test_lean_data_are_no_trouble(self, name: str, project: Path) -> None:
-        """A batch of one; K = 1 and one level; one modality; an item without any; nobody warm; nobody cold."""
+        """A batch of one; K = 1 and one level; one modality; an item without any; nobody warm, or all; nobody new."""
         settings = VARIANTS[name]
         assert all(torch.isfinite(term) for term in step(make(**settings), 1).values())
         tiny = {"codebook_size": 1, "levels": 1}
         gaps = with_gaps(image=[0, 1], text=[0])
         step(make(gaps, **settings, tokenizer=tiny), inputs=gaps)
         alone = planted_inputs(DATASET, ("text",))
-        for tau in (1, 10_000):
-            made = make(dataclasses.replace(alone, cold_below=tau), **settings)
-            step(made)
+        taken = alone.train.tolil()
+        taken[: len(NEW), NEW] = np.eye(len(NEW))
+        nobody_new = dataclasses.replace(alone, train=taken.tocsr().astype(np.float32))
+        assert nobody_new.degrees.min() > 0
+        for inputs, tau in ((alone, 0), (alone, 1), (alone, 10_000), (nobody_new, 1)):
+            made = make(dataclasses.replace(inputs, cold_below=tau), **settings)
+            step(made, inputs=inputs)
             made.freeze()
             assert torch.isfinite(made.score(np.arange(5))).all()
 
@@ -209,6 +215,21 @@ class TestAblations:
             "motorec-gated",
             "motorec-item-graph-no-tokens",
         }
+
+    def test_every_entry_of_tokenbridge_builds_and_scores(self, project: Path) -> None:
+        inputs, few = planted_inputs(DATASET), {"members": 1, "codebook_sizes": [4], "levels": 2}
+        (project / "params" / "tokenize.yaml").write_text(yaml.safe_dump(TINY_TOKENIZER | {"epochs": 2}))
+        entries = [name for name, entry in load_ablations().items() if entry.base == "tokenbridge"]
+        assert len(entries) > 10
+        for name in entries:
+            resolved = load_model(name, "planted")
+            small = resolved.model_copy(update={"settings": resolved.settings | {"committee": few}})
+            made = build(small, inputs)
+            assert isinstance(made, TokenBridge)
+            loss = made.losses(*pairs(40))["softmax"]
+            loss.backward()
+            assert torch.isfinite(loss)
+            assert torch.isfinite(made.score(np.arange(5))).all()
 
     def test_titles_tell_them_apart(self) -> None:
         titles = [entry.title for entry in load_ablations().values()]
@@ -261,6 +282,31 @@ class TestModel:
         rows = torch.tensor([3, 7])
         by_hand = (made.rarity[rows] * (result.per_item[rows] + result.sparsity)).mean()
         torch.testing.assert_close(channel.loss(result, rows, made.rarity), by_hand)
+
+    def test_the_weights_of_the_losses_are_factors(self, project: Path) -> None:
+        def terms(**weights: float) -> dict[str, float]:
+            return {name: term.item() for name, term in step(make(**weights)).items()}
+
+        once = terms(contrastive=0.1, tokenizer_weight=0.1, l2=1e-4)
+        more = terms(contrastive=0.3, tokenizer_weight=0.5, l2=4e-4)
+        factors = {"bpr": 1.0, "infonce": 3.0, "tokenizer": 5.0, "l2": 4.0}
+        assert {name: more[name] / once[name] for name in once} == pytest.approx(factors, rel=1e-5)
+
+    def test_users_are_means_over_items_that_have_the_modality(self, project: Path) -> None:
+        inputs = with_gaps(image=list(range(0, 60, 2)))
+        made = make(inputs)
+        image, graph = made.channels[0], made.graph
+        assert isinstance(image, ContentChannel)
+        items, _ = image()
+        users = made._content_users(image, items, graph)
+        taken = inputs.train.toarray() > 0
+        seen = taken & inputs.features["image"].present
+        for user in range(DATASET.n_users):
+            mean = items[torch.from_numpy(seen[user])].mean(0) if seen[user].any() else torch.zeros(16)
+            torch.testing.assert_close(users[user], mean, atol=1e-6, rtol=1e-5)
+        assert made.present[0, : DATASET.n_users].tolist() == seen.any(1).tolist()
+        assert not made.present[0].all()
+        assert made.present[1].all()
 
     def test_degree_and_graph_of_a_cold_item_come_from_training_only(self, project: Path) -> None:
         inputs = planted_inputs(DATASET)

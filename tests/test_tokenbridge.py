@@ -20,11 +20,10 @@ from motorec.errors import DataError, MissingContent, MotorecError, ParamsError
 from motorec.features import Features
 from motorec.graph import BipartiteGraph
 from motorec.models import Inputs
-from motorec.models.dense import interaction_gram
 from motorec.models.softmax import softmax_loss
 from motorec.models.tokenbridge import TokenBridge, standardised
 from motorec.tokengraph import TokenGraph, hetero_data, incidence, weighted_incidence
-from motorec.tokenizer.committee import CommitteeSettings, committee_codes
+from motorec.tokenizer.committee import Committee, CommitteeSettings, committee_codes
 
 SMALL = CommitteeSettings(members=2, codebook_sizes=(4, 8), levels=2, components=8)
 TRAINING = planted.TRAINING.model_copy(update={"epochs": 30, "batch_size": 100})
@@ -85,6 +84,22 @@ class TestCommittee:
         np.fill_diagonal(same, val=False)
         assert shared[same].mean() > 3 * shared[groups[:, None] != groups[None]].mean()
 
+    def test_an_item_that_came_later_has_codes_of_its_neighbours(self) -> None:
+        dataset = planted_dataset()
+        found = planted_features(dataset)["text"]
+        old = replace(found, present=np.arange(60) < 52)
+        committee = Committee(old, SMALL, 1, "planted")
+        everyone = committee.codes(found)
+        assert np.array_equal(everyone[:52], committee.codes(old)[:52])
+        assert (committee.codes(old)[52:] == -1).all()
+        groups = dataset.items["group"].to_numpy()
+        shared = (everyone[52:, None] == everyone[None, :52]).mean(2)
+        same = groups[52:, None] == groups[None, :52]
+        assert shared[same].mean() > 3 * shared[~same].mean()
+        assert np.array_equal(
+            committee.codes(replace(found, matrix=found.matrix[55:], present=np.ones(5, dtype=bool))), everyone[55:]
+        )
+
     def test_an_item_without_the_modality_has_no_token(self) -> None:
         present = np.array([True, False, True, True])
         codes = committee_codes({"text": features(np.eye(4), present)}, SMALL, 1, "planted")["text"]
@@ -127,6 +142,14 @@ class TestTokenGraph:
         # Token 0 hears item 0 and the silent item 2, half of it each; token 1 hears item 1.
         expected = [(1 + heard + heard / 2) / 2, (3 + heard + heard) / 2, (1 + heard / 2) / 2]
         assert items.flatten().tolist() == pytest.approx(expected)
+
+    def test_features_in_place_of_tokens_collect_by_their_sign(self) -> None:
+        # One dimension: items 0 and 2 are alike, item 1 is their opposite; user 0 took item 0.
+        train = sparse.csr_matrix(np.array([[1, 0, 0]], dtype=np.float32))
+        bears = sparse.csr_matrix(np.array([[2.0], [-1.0], [1.0]], dtype=np.float32))
+        _, items = TokenGraph(bears, collect=1.0).propagate(torch.ones(1, 1), BipartiteGraph(train), 1)
+        # Item 0 hears 2; the dimension collects 2 * 2 / 4 = 1 and hands it back with each item's sign.
+        assert items.flatten().tolist() == pytest.approx([(2 + 2 + 1) / 2, (-1 - 1) / 2, (1 + 1) / 2])
 
     @given(st.integers(0, 1000), st.integers(1, 3))
     @settings(max_examples=20, deadline=None)
@@ -181,15 +204,27 @@ def test_softmax_with_a_prior_by_hand() -> None:
 
 class TestTokenBridge:
     def test_linear_part_solves_its_regression(self) -> None:
-        """The gradient of each column's ridge regression on the other items is 0."""
-        inputs = planted_inputs(planted_dataset())
-        model = bridge(inputs, content="none", cut=0.0, amplify=0.0, ridge=3.0, degree_ridge=0.5, user_power=0.0)
-        gram = interaction_gram(inputs.train).numpy().astype(np.float64)
-        ridge = np.diag(3.0 + 0.5 * gram.diagonal())
-        inverse = np.linalg.inv(gram + ridge)
-        expected = np.maximum(-inverse / inverse.diagonal(), 0)
-        np.fill_diagonal(expected, 0)
-        np.testing.assert_allclose(linear_weights(model), expected, atol=1e-4)
+        """Each item from the others, by least squares over users and dimensions of the content, with a ridge."""
+        inputs = planted_inputs(planted_dataset(), ("text",))
+        settings = {"cut": 0.0, "amplify": 0.0, "ridge": 3.0, "degree_ridge": 0.5, "content_weights": {"text": 2.0}}
+        taken = inputs.train.toarray().astype(np.float64)
+        text = inputs.features["text"].matrix.astype(np.float64)
+        text = (text - text.mean(0)) / text.std(0)
+        text /= np.linalg.norm(text, axis=1, keepdims=True)
+        taken[:30, 0] = taken[:10, 1] = 1.0  # some users are more active than others
+        model = bridge(replace(inputs, train=sparse.csr_matrix(taken.astype(np.float32))), **settings)
+        activity = taken.sum(1, keepdims=True)
+        counts = activity**-0.5  # |I_u| to the minus a half, with a mean of 1 over the interactions
+        shares = (counts * activity.sum() / (counts * activity).sum()) ** 0.5
+        stacked = np.vstack([taken * shares, text.T * 2.0**0.5])
+        ridge = 3.0 + 0.5 * ((taken * shares) ** 2).sum(0)
+        expected = np.zeros((len(ridge), len(ridge)))
+        for item in range(len(ridge)):
+            others = np.delete(np.arange(len(ridge)), item)
+            rows = np.vstack([stacked[:, others], np.diag(ridge[others] ** 0.5)])
+            target = np.concatenate([stacked[:, item], np.zeros(len(others))])
+            expected[others, item] = np.linalg.lstsq(rows, target, rcond=None)[0]
+        np.testing.assert_allclose(linear_weights(model), np.maximum(expected, 0), atol=1e-4)
 
     def test_cutting_and_amplifying(self) -> None:
         inputs = planted_inputs(planted_dataset())
@@ -206,7 +241,6 @@ class TestTokenBridge:
         "values",
         [
             {},
-            {"linear": False},
             {"graph_weight": 0.0},
             {"content": "tokens"},
             {"tokens": "features", "linear": False},
@@ -216,6 +250,9 @@ class TestTokenBridge:
     )
     def test_a_new_item_of_the_users_group_is_ahead(self, values: dict[str, Any], tmp_path: Path) -> None:
         assert self._new_items(tmp_path, values) > 0.9
+
+    def test_so_it_is_in_the_graph_alone(self, tmp_path: Path) -> None:
+        assert self._new_items(tmp_path, {"linear": False}) > 0.7
 
     @pytest.mark.parametrize("tokens", ["random", "ids"])
     def test_without_meaning_in_the_tokens_it_is_not(self, tokens: str, tmp_path: Path) -> None:
@@ -237,6 +274,46 @@ class TestTokenBridge:
         taken[0] = 0
         model = bridge(replace(inputs, train=sparse.csr_matrix(taken)), graph_weight=0.0)
         assert not model.score(np.array([0])).any()
+
+    @pytest.mark.parametrize("tokens", ["committee", "random"])
+    def test_a_modality_of_no_weight_has_no_part(self, tokens: str) -> None:
+        both = planted_inputs(planted_dataset())
+        text = replace(both, features={"text": both.features["text"]})
+        weights = {"content_weights": {"text": 3.0, "image": 0.0}, "token_weights": {"text": 5.0, "image": 0.0}}
+        for content in ("features", "tokens"):
+            one, other = (bridge(inputs, tokens=tokens, content=content, **weights) for inputs in (both, text))
+            np.testing.assert_array_equal(linear_weights(one), linear_weights(other))
+            assert torch.equal(one.token_graph.bears.matrix.to_dense(), other.token_graph.bears.matrix.to_dense())
+            unnamed = bridge(
+                both, tokens=tokens, content=content, content_weights={"text": 3.0}, token_weights={"text": 5.0}
+            )
+            np.testing.assert_array_equal(linear_weights(unnamed), linear_weights(other))
+
+    def test_the_loss_by_hand(self) -> None:
+        """Pairs are predicted without themselves, by a softmax of cosines shifted by ln(degree + 1)."""
+        inputs = planted_inputs(planted_dataset())
+        model = bridge(inputs, linear=False, temperature=0.2, adjustment=0.7)
+        users, items = (torch.from_numpy(side[:6].astype(np.int64)) for side in inputs.train.nonzero())
+        left = inputs.train.toarray()
+        left[users, items] = 0
+        with torch.no_grad():
+            who, what = model.embeddings(BipartiteGraph(sparse.csr_matrix(left)))
+            loss = model.losses(users, items, items)["softmax"]
+        expected = []
+        for user, item in zip(users, items, strict=True):
+            logits = who[user] @ what.T / 0.2 + 0.7 * torch.from_numpy(np.log(inputs.degrees + 1.0)).float()
+            expected.append(logits.logsumexp(0) - logits[item])
+        torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+    def test_the_score_by_hand(self) -> None:
+        inputs = planted_inputs(planted_dataset())
+        model, alone = bridge(inputs, graph_weight=1.7), bridge(inputs, graph_weight=0.0)
+        user = np.array([3])
+        with torch.no_grad():
+            who, what = model.embeddings(model.graph)
+        graph = who[3] @ what.T
+        expected = alone.score(user)[0] + 1.7 * (graph - graph.mean()) / graph.std(correction=0)
+        torch.testing.assert_close(model.score(user)[0], expected, atol=1e-4, rtol=1e-4)
 
     def test_missing_content(self) -> None:
         inputs = planted_inputs(planted_dataset(), ("text",))

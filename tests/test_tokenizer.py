@@ -22,7 +22,9 @@ from motorec.config import ModelChoice, TrainingSettings
 from motorec.errors import DataError
 from motorec.features import Features
 from motorec.models import build
+from motorec.models.channels import CodeChannel
 from motorec.models.motorec import MoToRec
+from motorec.models.tokens import item_codes
 from motorec.rarity import rarity_weights
 from motorec.tokenizer import RQVAE, TokenizerSettings, load_tokenizers, new_tokenizers, pretrain, save_tokenizers
 from motorec.tokenizer.estimators import Estimator
@@ -207,6 +209,9 @@ class TestRQVAE:
         for size in (1, 7):
             parts = [precise_codes(tokenizer, rows[start : start + size]) for start in range(0, 60, size)]
             assert (np.concatenate(parts) == everything).all()
+        # What models ask for are these codes, too.
+        assert (item_codes(tokenizer, features(rows)) == everything).all()
+        assert (CodeChannel(features(rows), tokenizer, 1.0, None).codes.numpy() == everything).all()
 
     @pytest.mark.parametrize("key", ["distance", "learning", "init", "estimator"])
     def test_a_wrong_choice_names_the_right_ones(self, key: str) -> None:
