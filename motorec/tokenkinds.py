@@ -1,6 +1,7 @@
 """The pretrained codes, and what they are compared with: the same features as codes of other kinds.
 
-* `rqvae`: the pretrained tokenizers of notebook 03.
+* `rqvae`: the pretrained tokenizers of notebook 03, as MoToRec finds them. It trains encoders and codebooks on,
+  together with the graph: the codes that it ends with are not these, and are not looked at.
 * `no-sparsity`: RQ-VAEs pretrained with the same seed and settings but without the sparsity term.
 * `kmeans`: residual k-means on what the RQ-VAE's encoder is given (principal components of the features), with as many
   levels and codes: nothing is learned but where the codes are.
@@ -39,7 +40,7 @@ KINDS = {
 def all_kinds(
     dataset: Dataset, features: Mapping[str, Features], settings: TokenizerSettings, tau: int, seed: int
 ) -> dict[str, dict[str, Codes]]:
-    """Codes of every kind, for one seed.
+    """Codes of every kind, for one seed; none has been trained with a recommender.
 
     Args:
         dataset: Its training degrees weigh the items in pretraining.
@@ -73,7 +74,7 @@ def all_kinds(
 def pretrained(
     dataset: str, features: Mapping[str, Features], settings: TokenizerSettings, seed: int
 ) -> dict[str, RQVAE]:
-    """The tokenizers of notebook 03.
+    """The tokenizers of notebook 03, before any recommender trains them on.
 
     Raises:
         DataError: They are missing, or were pretrained with other settings.

@@ -269,6 +269,8 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert levels["rqvae", "text", 1] > 0.5
     assert levels["random", "text", 1] == 0
     assert "Of texts, most do" in results.finding()
+    # What a recommender makes of them is not measured: the verdict claims no more than was looked at.
+    assert "**Do pretrained tokens read" in results.finding()
     nothing = {seed: {**kinds, "rqvae": kinds["random"]} for seed, kinds in results.codes.items()}
     assert "Of texts, no more than by chance" in replace(results, codes=nothing).finding()
     best = results.shown.iloc[0]

@@ -31,9 +31,10 @@ def finding(results: Readable) -> str:
 
 
 def verdict(results: Readable) -> str:
-    """Whether tokens read as a value: most of them, some only, or no more than by chance; of each modality.
+    """Whether pretrained tokens read as a value: most of them, some only, or no more than by chance; of each modality.
 
     Judged are the codes of the first level. More than by chance is more than codes dealt out at random in every seed.
+    What a recommender makes of the tokens, where it trains the tokenizer on, is another matter, and said to be.
     """
     words = []
     for modality in results.modalities:
@@ -47,7 +48,8 @@ def verdict(results: Readable) -> str:
         rest = f", of those below {', '.join(map(_percent, below))}" if len(below) else ""
         words.append(f"{MODALITIES[modality]}, {how}: of the first level's codes {_percent(ours.mean())}{rest}")
     told = f"A code does if {rule(results.settings)}."
-    return f"**Do tokens read as a value of an attribute?** Of {'; of '.join(words)}. {told}"
+    later = "What training together with a recommender makes of them is not measured."
+    return f"**Do pretrained tokens read as a value of an attribute?** Of {'; of '.join(words)}. {told} {later}"
 
 
 def _reading(results: Readable, modality: str) -> str:

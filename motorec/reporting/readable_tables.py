@@ -62,7 +62,7 @@ def rule(settings: ReportSettings) -> str:
     return (
         f"at least {100 * settings.readable_share:g}% of its items have it, they are at least "
         f"{settings.readable_items}, and that is more than chance (hypergeometric, false discovery rate "
-        f"{settings.alpha:g})"
+        f"{settings.alpha:g} over a level's codes and attributes)"
     )
 
 
@@ -228,9 +228,10 @@ TABLES = MappingProxyType(
             _first_tokens,
             _token_cells,
             lambda results: (
-                f"{results.title}: the most and the least readable tokens of the RQ-VAE, seed {results.seeds[0]}, each "
-                "at the attribute of which it is purest beyond chance; the CSV file has every code and attribute. A "
-                f"code reads as a value if {rule(results.settings)}."
+                f"{results.title}: the most and the least readable tokens of the pretrained RQ-VAE, seed "
+                f"{results.seeds[0]}, each at the attribute of which it is purest beyond chance; the CSV file has all "
+                "codes of this RQ-VAE at all attributes, and no other seed or kind of codes. A code reads as a value "
+                f"if {rule(results.settings)}."
             ),
         ),
     }
