@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from motorec.config import load_ablations, load_dataset
 from motorec.data.dataset import Dataset
+from motorec.reporting.paper import PaperSettings
 from motorec.reporting.runs import ORACLE
 from motorec.reporting.tables import label
 
@@ -19,6 +21,7 @@ MODALITIES = {"text": "the texts", "image": "the pictures"}
 TOP = 0.1  # the share of the items that is called the head of the catalogue
 NAMED = 5  # ablations of a kind that are named, the largest differences first
 TOLD = 0.1  # an attribute is told by features if neighbours agree by this share of the way from chance to always
+FEW = 10  # users with a hit, below which a ratio to it is left unsaid
 
 
 def data(dataset: Dataset, cold_below: int) -> str:
@@ -37,13 +40,14 @@ def data(dataset: Dataset, cold_below: int) -> str:
         return _shows(f"No item is cold: each has {cold_below} training interactions or more.", popular)
     unseen = int((degrees == 0).sum())
     place = f"A model that knows only who took what has at most {cold_below - 1} interactions to place such an item by"
+    place += f", for {unseen:,} of them none" if unseen else ""
+    known = [words for name, words in MODALITIES.items() if (dataset.items[name] != "").any()]
+    rest = f"stands in {_listed(known)}" if known else "has to come with the data as features"
     return _shows(
         f"{cold.mean():.0%} of the {len(cold):,} items are cold, with fewer than {cold_below} training interactions.",
         f"They are {len(targets) / max(1, len(test)):.0%} of what is to be found in the test, for "
         f"{targets['user'].nunique():,} of {test['user'].nunique():,} users.",
-        f"{place}, for {unseen:,} of them none: what else there is to know stands in texts and pictures."
-        if unseen
-        else f"{place}: what else there is to know stands in texts and pictures.",
+        f"{place}: what else there is to know {rest}.",
         popular,
     )
 
@@ -52,7 +56,7 @@ def features(agreement: pd.DataFrame) -> str:
     """Notebook 02: what texts and pictures tell about the items.
 
     Args:
-        agreement: From `features.neighbours.agreement`: a row per attribute, `by chance` and a column per modality.
+        agreement: From `walkthrough.agreement`: a row per attribute, `by chance` and a column per modality.
     """
     modalities = [name for name in agreement.columns if name != "by chance"]
     if agreement.empty or not modalities:
@@ -67,10 +71,13 @@ def features(agreement: pd.DataFrame) -> str:
             sentence += f", least in {_share(agreement, least, name)}"
         sentences.append(f"{sentence}.")
     untold = [f"*{attribute}*" for attribute in told.index[(told < TOLD).all(axis=1)]]
+    alone = len(modalities) == 1
     if untold:
-        sentences.append(f"Hardly told by any: {_listed(untold)}. A model for cold items can use no more than this.")
+        by = "them" if alone else "any"
+        sentences.append(f"Hardly told by {by}: {_listed(untold)}. A model for cold items can use no more than this.")
     else:
-        sentences.append("Each attribute is told by one or the other: this much a model for cold items can use.")
+        by = "them" if alone else "one or the other"
+        sentences.append(f"Each attribute is told by {by}: this much a model for cold items can use.")
     return _shows(*sentences)
 
 
@@ -89,10 +96,11 @@ def tokens(health: Mapping[str, Mapping[str, float]], size: int) -> str:
     sentences = []
     for name, values in health.items():
         levels = [value for measure, value in values.items() if measure.startswith("perplexity/")]
-        used = min((value for measure, value in values.items() if measure.startswith("used/")), default=0.0)
+        used = round(size * min((v for measure, v in values.items() if measure.startswith("used/")), default=0.0))
         modality = MODALITIES.get(name, name)
+        in_use = f"all {size} codes" if used == size else f"at least {used} of the {size} codes"
         sentences.append(
-            f"{modality[0].upper()}{modality[1:]}: {used:.0%} or more of the {size} codes of each level are in use, "
+            f"{modality[0].upper()}{modality[1:]}: {in_use} of each level are in use, "
             f"{np.mean(levels):.0f} in effect; {values['collisions']:.0%} of the items share their tuple with another; "
             f"the tuple keeps {values['explained']:.0%} of the features' variance and "
             f"{values['kept_neighbours']:.0%} of an item's ten nearest."
@@ -108,7 +116,7 @@ def training(
     Args:
         metrics: As `metrics.json` has them.
         recall: Recall@k of each user in the test split, all targets.
-        title: The model's.
+        title: The model's; of an ablation, its model's before it.
         items: How many there are.
         k: The cut-off.
     """
@@ -119,8 +127,11 @@ def training(
         f"{valid:.1%} in validation), and nothing of it for {(recall == 0).mean():.0%} of the users."
     ]
     if cold is not None:
-        less = f", {value / cold:.1f} times less" if 0 < cold < value else ""
-        sentences.append(f"Of cold targets they hold {f'{cold:.1%}{less}' if cold else 'none'}.")
+        asked = metrics["test/cold/users"]
+        hit = round(asked * metrics[f"test/cold/hit_rate@{k}"])
+        less = f", {value / cold:.1f} times less" if 0 < cold < value and hit >= FEW else ""
+        share = f"{cold:.1%}{less}: one or more for {hit:,} of the" if hit else "none, for"
+        sentences.append(f"Of cold targets they hold {share} {asked:,.0f} users who have any.")
     return _shows(
         *sentences,
         "That is one run's word: how much of it is chance shows over seeds and models, in "
@@ -128,13 +139,40 @@ def training(
     )
 
 
-def ablations(tested: Mapping[str, pd.DataFrame], titles: Mapping[str, str], metric: str) -> str:
+def reported(dataset: str, paper: PaperSettings, metric: str) -> str:
+    """Notebook 05: what the paper's own ablation says.
+
+    Args:
+        dataset: Where the paper has none of it, its first one is told.
+        paper: `params/paper.yaml`.
+        metric: Such as "ndcg@20", on all targets.
+
+    Returns:
+        A sentence; nothing where the paper has no ablation in this metric.
+    """
+    titles, key = load_ablations(), f"all/{metric}"
+    name = dataset if dataset in paper.reported else next(iter(paper.reported))
+    values = {model: found[key] for model, found in paper.reported[name].items() if key in found}
+    parts = {model: value for model, value in values.items() if model in titles and titles[model].base in values}
+    if not parts:
+        return ""
+    full = values[titles[next(iter(parts))].base]
+    helps = "every part helps" if max(parts.values()) < full else "not every part helps"
+    told = _listed(f"{value:.4f} {titles[model].title}" for model, value in parts.items())
+    where = f"{load_dataset(name).title}, {label(metric)}, all targets"
+    return f"In the paper's own ablation ({where}) {helps}: {full:.4f} of the full model becomes {told}."
+
+
+def ablations(
+    tested: Mapping[str, pd.DataFrame], titles: Mapping[str, str], metric: str, without: Sequence[str] = ()
+) -> str:
     """Notebook 05: which parts have shown their worth.
 
     Args:
         tested: By the full model's title, `evaluation.compare` of its ablations with it.
         titles: The ablations' titles by name.
         metric: The one that counts.
+        without: Titles of models whose ablations have not been run.
     """
     sentences = []
     for full, table in tested.items():
@@ -151,6 +189,8 @@ def ablations(tested: Mapping[str, pd.DataFrame], titles: Mapping[str, str], met
                 told.append(f"{_listed(names) if names else 'none'} {'is' if len(names) < 2 else 'are'} {verdict}")
             rest = f"; of the other {len(here) - len(proven)} nothing is proven" if len(proven) < len(here) else ""
             sentences.append(f"{full}, {group} targets, by {label(metric)}: {', '.join(told)}{rest}.")
+    if without:
+        sentences.append(f"Of {_listed(without)} nothing is said: no ablation has been run on this data set.")
     return _shows(*sentences)
 
 
@@ -182,9 +222,11 @@ def report(overall: pd.DataFrame, cold: pd.DataFrame, tested: pd.DataFrame | Non
             continue
         here = tested[(tested["group"] == group) & (tested["metric"] == metric)]
         better, worse = (int((here["significant"] & (sign * here["difference"] > 0)).sum()) for sign in (1, -1))
+        title = own["title"].iloc[0]
         sentences.append(
-            f"{own['title'].iloc[0]} is number {own.index[0] + 1} of {len(ranked)}; by more than chance, better: "
-            f"{better}, worse: {worse}."
+            f"{title} is number {own.index[0] + 1} of {len(ranked)}; {better or 'no'} "
+            f"{'model is' if better < 2 else 'models are'} better than {title} by more than chance, {worse or 'none'} "
+            f"{'is' if worse < 2 else 'are'} worse."
         )
     return _shows(*sentences)
 

@@ -1,21 +1,28 @@
-"""Pictures of the notebooks 01 to 04: one data set and its features, one seed's tokenizers, one run's users."""
+"""Pictures and numbers of the notebooks 01 to 06: a data set and its features, a seed's tokenizers, a run's model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from PIL import Image
 
 from motorec import paths
+from motorec.config import load_ablations, load_model
 from motorec.data.dataset import SPLITS, Dataset
-from motorec.features import Features
+from motorec.features import Features, neighbours
 from motorec.rarity import Reading, rarity_weights
 from motorec.reporting.figures import grid, palette, themed
+from motorec.reporting.readable import attributes_of
+
+if TYPE_CHECKING:
+    from motorec.models.motorec import MoToRec
 
 THUMBNAIL = 96  # pixels along an edge
 
@@ -111,6 +118,30 @@ def by_history(
     axis.set_xlabel("training interactions of the user (users)")
     axis.set_ylabel(metric)
     return figure
+
+
+def agreement(dataset: Dataset, features: Mapping[str, Features], names: Sequence[str]) -> pd.DataFrame:
+    """How often an item and its nearest neighbour agree in an attribute.
+
+    Where an item may have several values, such as genres, each is a yes or no of its own, as in notebook 07; the row is
+    the mean over them.
+
+    Returns:
+        A row per attribute: `by chance` (two random items) and one column per modality.
+    """
+    columns: dict[str, pd.Series] = {}
+    attribute_of: dict[str, str] = {}
+    for one in attributes_of(dataset, names):
+        if one.several:
+            found = {
+                f"{one.name}: {value}": pd.Series(has) for value, has in zip(one.values, one.members.T, strict=True)
+            }
+        else:
+            found = {one.name: dataset.items[one.name]}
+        columns |= found
+        attribute_of |= dict.fromkeys(found, one.name)
+    table = neighbours.agreement(replace(dataset, items=pd.DataFrame(columns)), features, tuple(columns))
+    return table.groupby(attribute_of.__getitem__, sort=False).mean()
 
 
 @themed
@@ -209,3 +240,67 @@ def sharing(
         for token in pd.Series(code[:, 0]).value_counts().index[:tokens]:
             groups[f"{modality} token {token}"] = items[code[:, 0] == token]
     return groups
+
+
+def full_title(model: str, dataset: str | None = None) -> str:
+    """What a model is called where it stands alone: an ablation with its model's title before it."""
+    title, bases = load_model(model, dataset).title, load_ablations()
+    if model not in bases:
+        return title
+    base = load_model(bases[model].base, dataset).title
+    if base.startswith(title.partition(":")[0]):  # it names its model already
+        return title
+    return f"{base} {title}" if title.startswith("with") else f"{base}, {title}"
+
+
+def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float[np.ndarray, " items"]]:
+    r"""What the hybrid fusion makes of each item's channels, in a forward pass over all of them.
+
+    Args:
+        model: With any fusion.
+        modalities: Names of the content channels, in their order.
+
+    Returns:
+        By name, a value per item: the attention to each modality, the lengths of :math:`e^m` and of
+        :math:`g \odot e^{id}`, and the mean of the gate :math:`g` over dimensions. Nothing for another fusion.
+    """
+    from motorec.models.fusion import HybridFusion
+
+    fusion = model.fusion
+    if not isinstance(fusion, HybridFusion):
+        return {}
+    seen: dict[str, tuple[Any, Any]] = {}
+    hooks = [
+        part.register_forward_hook(lambda _, given, found, name=name: seen.update({name: (given, found)}))
+        for name, part in (("attention", fusion.attention), ("gate", fusion.gate))
+    ]
+    with torch.no_grad():
+        model.embeddings()
+    for hook in hooks:
+        hook.remove()
+    ((both,), logits), (_, attention) = seen["gate"], seen["attention"]
+    content, collaborative = both.chunk(2, dim=1)
+    gate = logits.sigmoid()
+    found = {f"attention, {name}": weights for name, weights in zip(modalities, attention, strict=True)}
+    found |= {"length of content": content.norm(dim=1), "length of gated ID": (gate * collaborative).norm(dim=1)}
+    found["gate"] = gate.mean(1)
+    return {name: values[len(model.users) :].numpy() for name, values in found.items()}
+
+
+def by_rarity(
+    values: Mapping[str, Float[np.ndarray, " items"]], degrees: Int[np.ndarray, " items"], cold_below: int
+) -> pd.DataFrame:
+    """Means over the items that nobody took in training, the other cold ones, and the warm ones.
+
+    Args:
+        values: A value per item, by name.
+        degrees: Training interactions of each item.
+        cold_below: An item with fewer is cold.
+
+    Returns:
+        A row per group that has an item: `items`, and a column per name.
+    """
+    kinds = np.select([degrees == 0, degrees < cold_below], ["never taken", "cold, taken"], "warm")
+    grouped = pd.DataFrame(values).groupby(kinds)
+    table = pd.concat([grouped.size().rename("items"), grouped.mean()], axis=1)
+    return table.reindex([name for name in ("never taken", "cold, taken", "warm") if name in table.index])
