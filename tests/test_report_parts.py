@@ -17,7 +17,7 @@ from motorec.data import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.experiment import Experiment
 from motorec.features import Features
-from motorec.reporting import codebooks, datasets, embeddings, tables
+from motorec.reporting import codebooks, datasets, efficiency, embeddings, tables
 from motorec.reporting.cost import cost, frontier
 from motorec.reporting.runs import ExpectedRun
 
@@ -172,9 +172,9 @@ def test_the_frontier_holds_what_no_faster_model_reaches():
     assert frontier(np.array([0.1, 0.3, 0.2, 0.3, 0.4])).tolist() == [True, True, False, False, True]
 
 
-def test_names_in_the_cost_figure_cover_no_other_name():
+def some_costs() -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "title": [f"Some model {place}" for place in range(16)],
             "recall@20": generator.uniform(0.1, 0.3, 16),
@@ -183,17 +183,64 @@ def test_names_in_the_cost_figure_cover_no_other_name():
             "parameters": [0.0, 1e6] * 8,
         }
     )
+
+
+@pytest.mark.parametrize("file", [None, "results/efficiency/hm.csv"])
+def test_names_in_the_cost_figure_are_off_all_else_and_each_is_its_points(file: str | None):
+    from matplotlib.path import Path as Line
+
+    table = some_costs() if file is None else pd.read_csv(Path(__file__).parent.parent / file)
+    timed = table[table["seconds_fit"].notna()].set_index("title")
     figure = cost(table, "Garments")
     figure.draw_without_rendering()
-    texts = [text for text in figure.axes[0].texts if text.get_text()]
-    assert sorted(text.get_text() for text in texts) == sorted(table["title"][:15])  # the last has no time
-    from matplotlib.text import Text
-
-    boxes = [Text.get_window_extent(text) for text in texts]
+    axis = figure.axes[0]
+    boxes = {text.get_text(): text.get_window_extent() for text in axis.texts}
+    assert sorted(boxes) == sorted(timed.index)  # what has no time has no point
+    frame = axis.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes.values())
     assert not [
         (one, other)
-        for place, one in enumerate(boxes)
-        for other in boxes[place + 1 :]
-        if one.padded(-1).overlaps(other.padded(-1))
+        for one, box in boxes.items()
+        for other in boxes
+        if one < other and box.padded(-1).overlaps(boxes[other].padded(-1))
     ]
-    assert all(figure.axes[0].get_window_extent().padded(1).fully_containsx(box.x0) for box in boxes)
+    points = {name: axis.transData.transform((row["seconds_fit"], row["recall@20"])) for name, row in timed.iterrows()}
+
+    def gap(name: str, point: str) -> float:
+        box, (x, y) = boxes[name], points[point]
+        return float(np.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1)))
+
+    assert all(gap(name, point) > 0 for name in boxes for point in points)
+    leaders = [axis.transData.transform(line.get_xydata()) for line in axis.lines if line.get_label() == "_leader"]
+    led = {min(points, key=lambda name: float(np.hypot(*(leader[0] - points[name])))): leader for leader in leaders}
+    assert len(led) == len(leaders)
+    for name, leader in led.items():
+        line = Line(leader)
+        assert not [other for other, box in boxes.items() if other != name and line.intersects_bbox(box.padded(-1))]
+        along = leader[0] + np.linspace(0, 1, 50)[:, None] * (leader[1] - leader[0])
+        for other in points.keys() - {name}:
+            assert np.hypot(*(along - points[other]).T).min() > 3, (name, other)
+    for name in boxes.keys() - led.keys():  # no line: the name is beside its point, and beside no other
+        assert min(points, key=lambda point: gap(name, point)) == name
+
+
+def test_the_cost_table_ranks_accuracy_alone_and_writes_no_time_as_nothing():
+    table = pd.DataFrame(
+        {
+            "model": list("abc"),
+            "title": ["A", "B", "C"],
+            "seeds": [1, 3, 3],
+            "recall@20": [0.1, 0.3, 0.2],
+            "ndcg@20": [0.3, 0.2, 0.1],
+            **dict.fromkeys(("parameters", "epochs", "seconds_per_epoch", "seconds_evaluate", "peak_memory_mb"), 1.0),
+            "seconds_fit": [0.0018, 0.5, 100.0],
+            "seconds_fit_ratio": [0.000061, 1.0, 123.4],
+        }
+    )
+    cells = efficiency.cells(table, tables.MARKDOWN)
+    assert cells["Seeds"].tolist() == ["1", "3", "3"]
+    assert cells["Recall@20"].tolist() == ["0.1000", "**0.3000**", "<u>0.2000</u>"]
+    assert cells["NDCG@20"].tolist() == ["**0.3000**", "<u>0.2000</u>", "0.1000"]
+    assert cells["Fitting (s)"].tolist() == ["<0.01 (<0.01×)", "0.50 (1×)", "100.00 (123×)"]
+    assert cells["Parameters"].tolist() == ["1"] * 3
+    assert "Data set" not in cells

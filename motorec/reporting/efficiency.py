@@ -27,10 +27,8 @@ COSTS = ("parameters", "seconds_build", "seconds_train", "seconds_per_epoch", "e
 MEMORY = "peak_memory_mb"
 FIT = "seconds_fit"  # building and training together: what a model in closed form does at once
 TIMES = (FIT, *(name for name in COSTS if name.startswith("seconds")))
-# What is shown, and how it is called and written.
+# The costs shown beside the metrics, and how they are called and written.
 SHOWN = {
-    "recall@20": ("Recall@20", "{:.4f}"),
-    "ndcg@20": ("NDCG@20", "{:.4f}"),
     "parameters": ("Parameters", "{:,.0f}"),
     "epochs": ("Epochs", "{:.0f}"),
     "seconds_per_epoch": ("Epoch (s)", "{:.2f}"),
@@ -78,25 +76,36 @@ def efficiency(dataset: str, run: RunSettings) -> pd.DataFrame:
 
 def cells(table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
     """The table as a reader sees it: each time with its multiple of LightGCN's behind it."""
-    shown = {"Model": [style.escape(title) for title in table["title"]]}
+    # One data set, whose name the caption has; the costs, of one machine and moment, are not ranked.
+    shown = tables.readable(table.assign(dataset=""), METRICS, {}, style).iloc[:, 1:]
     for name, (heading, form) in SHOWN.items():
-        texts = ["–" if pd.isna(value) else form.format(value) for value in table[name]]
+        texts = ["–" if pd.isna(value) else _number(value, form) for value in table[name]]
         if f"{name}_ratio" in table:
             texts = [
-                text if pd.isna(ratio) else f"{text} ({ratio:.2g}×)"
+                text if pd.isna(ratio) else f"{text} ({_ratio(ratio)}×)"
                 for text, ratio in zip(texts, table[f"{name}_ratio"], strict=True)
             ]
         shown[style.escape(heading)] = [style.escape(text) for text in texts]
-    return pd.DataFrame(shown)
+    return shown
+
+
+def _number(value: float, form: str) -> str:
+    """A cost as written; what would be written as no seconds at all is less than the last digit."""
+    return "<0.01" if form == "{:.2f}" and value < 0.005 else form.format(value)
+
+
+def _ratio(value: float) -> str:
+    """A multiple with two digits, without powers of ten."""
+    return "<0.01" if value < 0.01 else f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def caption(title: str) -> str:
     """The sentences above the table."""
     return (
-        f"{title}, test: accuracy (means over seeds) and cost (medians over seeds; in brackets the multiple of "
-        "LightGCN's), one thread per model, other models perhaps beside it; fitting is without validation, evaluation "
-        "is of validation and test, memory is that of the whole process. Times and memory are those of the machine and "
-        "the moment: this is the one table that differs from run to run."
+        f"{title}, test: accuracy (means over seeds; best bold, second underlined) and cost (medians over seeds; in "
+        "brackets the multiple of LightGCN's), one thread per model, other models perhaps beside it; fitting is "
+        "without validation, evaluation is of validation and test, memory is that of the whole process. Times and "
+        "memory are those of the machine and the moment: this is the one table that differs from run to run."
     )
 
 
