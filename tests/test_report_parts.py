@@ -17,7 +17,7 @@ from motorec.data import Dataset
 from motorec.errors import DataError, ParamsError
 from motorec.experiment import Experiment
 from motorec.features import Features
-from motorec.reporting import codebooks, datasets, efficiency, embeddings, tables
+from motorec.reporting import codebooks, datasets, degree, efficiency, embeddings, tables
 from motorec.reporting.cost import cost, frontier
 from motorec.reporting.runs import ExpectedRun
 
@@ -244,3 +244,43 @@ def test_the_cost_table_ranks_accuracy_alone_and_writes_no_time_as_nothing():
     assert cells["Fitting (s)"].tolist() == ["<0.01 (<0.01×)", "0.50 (1×)", "100.00 (123×)"]
     assert cells["Parameters"].tolist() == ["1"] * 3
     assert "Data set" not in cells
+
+
+def of_users(values: dict[str, list[float]], group: str = "deg0-4") -> pd.DataFrame:
+    """Per-user values as `Evaluation.per_user` has them."""
+    rows = len(next(iter(values.values())))
+    return pd.DataFrame({"user": range(rows), "split": "test", "group": group, **values})
+
+
+def test_accuracy_by_degree_has_intervals_over_users_of_the_mean_over_seeds():
+    seeds = [of_users({"recall@20": [0.0, 1.0] * 20}), of_users({"recall@20": [1.0, 1.0] * 20})]
+    runs = {"one": seeds, "oracle": [of_users({"recall@20": [1.0] * 40})]}
+    table = degree.by_degree(runs, ["recall@20"], (5, 10), 0.05, 2000, 0).set_index("model")
+    assert set(table["group"]) == {"deg0-4"}  # no user has a target in the others
+    assert table.loc["one", ["users", "mean"]].tolist() == [40, 0.75]
+    half = 1.96 * 0.25 / 40**0.5  # users are worth 0.5 or 1
+    assert table.loc["one", ["low", "high"]].tolist() == pytest.approx([0.75 - half, 0.75 + half], abs=0.015)
+    assert table.loc["oracle", ["low", "high"]].tolist() == [1.0, 1.0]
+
+
+def test_the_figure_by_degree_leaves_the_height_to_the_models():
+    groups = ["deg0-4", "deg5plus"]
+    rows = [
+        {"group": group, "metric": "recall@20", "model": name, "users": 7, "mean": mean, "low": 0.9 * mean, "high": 0.1}
+        for group, scale in zip(groups, (0.1, 1.0), strict=True)
+        for name, mean in (("one", 0.1 * scale), ("other", 0.05 * scale), ("oracle", 0.9))
+    ]
+    figure = degree.degree(pd.DataFrame(rows), {"one": "One", "other": "Other", "oracle": "Truth"}, "D", 0.05)
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    assert axis.get_ylim()[1] < 0.2
+    drawn = {box.get_label(): box.lines[0] for box in axis.containers}
+    assert sorted(drawn) == ["One", "Other"]
+    assert drawn["One"].get_ydata().tolist() == pytest.approx([0.01, 0.1])
+    assert len({tuple(line.get_xdata()) for line in drawn.values()}) == 2  # beside each other
+    low, high = (axis.transData.transform((0, value))[1] for value in (0.01, 0.04))
+    assert high - low == pytest.approx(low - axis.transData.transform((0, 0))[1])  # square roots
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["0–4\n(7)", "5+\n(7)"]
+    above = axis.child_axes[0]
+    assert [text.get_text() for text in above.get_xticklabels()] == ["0.90", "0.90"]
+    assert "95% interval over users" in [text.get_text() for text in figure.legends[0].get_texts()]

@@ -64,7 +64,7 @@ def compare(
                     "paired: they come from different versions of the data; make both again with `dvc repro`."
                 )
         differences = np.stack([other.to_numpy() - base.to_numpy() for other in values.values()], axis=1)
-        low, high = _interval(differences, alpha, resamples, seed, f"{split}/{group}")
+        low, high = interval(differences, alpha, resamples, seed, f"{split}/{group}")
         parts += [
             {
                 "model": name,
@@ -111,12 +111,23 @@ def _seed_means(
     return np.stack([values.to_numpy().mean(axis=0) for values in chosen]).round(12)
 
 
-def _interval(
-    differences: Float[np.ndarray, "users models metrics"], alpha: float, resamples: int, seed: int, name: str
+def interval(
+    values: Float[np.ndarray, "users models metrics"], alpha: float, resamples: int, seed: int, name: str
 ) -> tuple[Float[np.ndarray, "models metrics"], Float[np.ndarray, "models metrics"]]:
-    """Percentile bootstrap of the mean: the same draws of users serve every column."""
-    n = len(differences)
-    flat = differences.reshape(n, -1)
+    """Percentile bootstrap of the mean over users: the same draws of users serve every model and metric.
+
+    Args:
+        values: Of each user, or differences of them.
+        alpha: The interval covers 1 - alpha.
+        resamples: Draws of as many users as there are.
+        seed: Of the draws.
+        name: Of the draws: other users are drawn under another name.
+
+    Returns:
+        The interval's lower and upper ends.
+    """
+    n = len(values)
+    flat = values.reshape(n, -1)
     generator = numpy_generator(seed, "bootstrap", name)
     means = np.empty((resamples, flat.shape[1]))
     step = max(1, 4_000_000 // n)  # bounds the memory at about 32 MB
@@ -127,7 +138,7 @@ def _interval(
         # einsum adds in one fixed order; a threaded matrix product may not.
         means[start : start + size] = np.einsum("rn,nc->rc", counts, flat) / n
     low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2], axis=0)
-    return low.reshape(differences.shape[1:]), high.reshape(differences.shape[1:])
+    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
 
 
 def _t_test(difference: Float[np.ndarray, " users"]) -> float:

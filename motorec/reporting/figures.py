@@ -23,7 +23,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from motorec import paths
-from motorec.evaluation.evaluate import bucket_names
 from motorec.reporting.runs import ORACLE
 from motorec.reporting.tables import label
 
@@ -161,56 +160,6 @@ def accuracy(
         handles.append(Line2D([], [], color="0.3", linestyle="--", label="oracle"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
-
-
-@themed
-def by_degree(metrics: pd.DataFrame, headline: Sequence[str], title: str, edges: tuple[int, ...]) -> Figure:
-    """Each model's test metrics by the training degree of the target: who serves the rare items.
-
-    Bars are the standard deviation over seeds. A bucket without a target is left out.
-
-    Args:
-        metrics: What `runs.load_metrics` gives, of one data set. Ablations are left out.
-        headline: The metrics, a panel each.
-        title: The data set's title.
-        edges: `EvaluationSettings.degree_edges`.
-    """
-    test = metrics[(metrics["split"] == "test") & (metrics["role"] != "ablation")]
-    counts = test[test["metric"] == "users"].groupby("group")["value"].max()
-    buckets = [name for name in bucket_names(edges) if counts.get(name, 0) > 0]
-    ticks = [f"{_span(name)}\n({counts[name]:,.0f})" for name in buckets]
-    figure, axes = grid(1, len(headline), 3.7, 2.9, f"{title}: accuracy by popularity of the target")
-    models = test[["model", "title"]].drop_duplicates("model")
-    colours = palette()
-    for axis, metric in zip(axes[0], headline, strict=True):
-        for place, (name, model_title) in enumerate(zip(models["model"], models["title"], strict=True)):
-            values = test[(test["model"] == name) & (test["metric"] == metric)].groupby("group")["value"]
-            mean, sd = values.mean().reindex(buckets), values.std(ddof=1).reindex(buckets)
-            oracle = name == ORACLE
-            axis.errorbar(
-                np.arange(len(buckets)),
-                mean,
-                yerr=sd,
-                label=model_title,
-                color="0.35" if oracle else colours[place % len(colours)],
-                linestyle="--" if oracle else "-",
-                marker="" if oracle else MARKERS[place % len(MARKERS)],
-                markersize=5,
-                linewidth=1.6,
-                capsize=2,
-            )
-        axis.set_xticks(np.arange(len(buckets)), ticks)
-        axis.set_title(label(metric))
-        axis.set_xlabel("target's training interactions (users)")
-        axis.set_ylim(bottom=0)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)), frameon=False)
-    return figure
-
-
-def _span(bucket: str) -> str:
-    span = bucket.removeprefix("deg")
-    return f"{span.removesuffix('plus')}+" if span.endswith("plus") else span.replace("-", "–")
 
 
 @themed

@@ -447,10 +447,15 @@ def _accuracy(report: Report) -> Figure:
 
 
 def _degree(report: Report) -> Figure:
-    from motorec.reporting import figures
+    from motorec.reporting import degree
 
-    metrics = load_metrics([run for run in report.models if run.model in report.main])
-    return figures.by_degree(metrics, report.settings.headline, report.title, report.evaluation.degree_edges)
+    runs = [run for run in report.models if run.model in report.main]
+    settings, evaluation = report.settings, report.evaluation
+    values = load_per_user(runs, report.data, evaluation)
+    table = degree.by_degree(
+        values, settings.headline, evaluation.degree_edges, settings.alpha, settings.resamples, settings.seed
+    )
+    return degree.degree(table, {run.model: run.title for run in runs}, report.title, settings.alpha)
 
 
 def _training(report: Report) -> Figure:
