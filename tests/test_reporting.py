@@ -395,6 +395,12 @@ def test_only_models_that_a_data_set_has_are_mapped_with_the_seeds_of_all():
     }
     titles = [axis.get_title().replace("\n", " ") for axis in report("garments").figure("embeddings").axes]
     assert titles == ["LightGCN", "MoToRec without RQ-VAE (continuous latent)", "MoToRec"]
+    told = [
+        report(name).figure("embeddings").legends[0].get_title().get_text().split("\n")
+        for name in ("garments", "ml-100k")
+    ]
+    assert told[0] == ["maps: seed 1; mixing: mean over seeds 1, 2"]
+    assert told[1][1:] == ["no map of MoToRec without RQ-VAE (continuous latent), which is not run here"]
     change("report.yaml", mapped=[])
     results = report("garments")
     assert "mixing" not in results.table_names

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from motorec import paths
@@ -90,7 +91,7 @@ def cells(table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
 
 @themed
 def codebooks(health: pd.DataFrame, title: str, names: Mapping[str, str] = MODALITIES) -> Figure:
-    """Codes in use and in effective use (perplexity) at each level, a panel per modality; a small point is a seed.
+    """Codes in use and in effective use (perplexity) at each level, a panel per modality; a small point is one seed.
 
     Args:
         health: From `load_health`.
@@ -99,7 +100,7 @@ def codebooks(health: pd.DataFrame, title: str, names: Mapping[str, str] = MODAL
     """
     modalities = [name for name in names if name in set(health["modality"])]
     seeds = health["seed"].nunique()
-    heading = f"{title}: codebooks ({seeds} seed{'s' if seeds > 1 else ''})"
+    heading = f"{title}: pretrained codebooks ({seeds} seed{'s' if seeds > 1 else ''})"
     figure, axes = grid(1, len(modalities), max(3.1, 4.8 / len(modalities)), 2.6, heading, share_y=True)
     colours = palette()
     for axis, modality in zip(axes[0], modalities, strict=True):
@@ -116,5 +117,8 @@ def codebooks(health: pd.DataFrame, title: str, names: Mapping[str, str] = MODAL
         axis.set_ylim(0, 1.08 * health["codes"].max())
     axes[0, 0].set_ylabel("codes")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    if seeds > 1:
+        handles.append(Line2D([], [], color="0.3", linestyle="", marker="o", markersize=3))
+        labels.append("one seed")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure

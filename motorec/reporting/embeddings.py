@@ -259,6 +259,7 @@ def maps(
     cold: Bool[np.ndarray, " items"],
     below: Sequence[str],
     title: str,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Maps of item embeddings side by side, cold items marked.
 
@@ -267,6 +268,7 @@ def maps(
         cold: Which items are cold.
         below: What stands below each map.
         title: The figure's title.
+        notes: What else a reader is to know, a line each below the maps.
     """
     # Up to three beside each other: a page is no wider.
     columns = min(3, len(places))
@@ -294,5 +296,14 @@ def maps(
         axis.set_yticks([])
         axis.set_box_aspect(1)
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, markerscale=1.6)
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        markerscale=1.6,
+        title="\n".join(notes) or None,
+        title_fontsize=9,
+    )
     return figure

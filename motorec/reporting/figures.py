@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -26,10 +26,38 @@ from motorec import paths
 from motorec.reporting.runs import ORACLE
 from motorec.reporting.tables import label
 
+Arguments = ParamSpec("Arguments")
+Colour = tuple[float, float, float]
+LineStyle = Literal["-"] | tuple[float, tuple[float, ...]]
+
 DPI = 160
 GROUP_TITLES = {"all": "all targets", "cold": "cold targets", "warm": "warm targets"}
 MARKERS = "osD^vPX<>*"
-Arguments = ParamSpec("Arguments")
+STYLES: dict[str, LineStyle] = {
+    "solid": "-",
+    "dashed": (0.0, (4.0, 1.5)),
+    "dotted": (0.0, (1.0, 1.2)),
+    "dash-dot": (0.0, (5.0, 1.2, 1.0, 1.2)),
+    "long": (0.0, (9.0, 2.0)),
+}
+# How each loss is drawn, in every figure: a place in the palette (None: black) and a style, no two the same. Losses of
+# one model have different styles. The palette's pink and yellow are too faint for a line.
+LOSSES: dict[str, tuple[int | None, str]] = {
+    "loss": (None, "solid"),
+    "bpr": (0, "dashed"),
+    "l2": (2, "long"),
+    "infonce": (1, "dash-dot"),
+    "tokenizer": (3, "dotted"),
+    "softmax": (5, "dashed"),
+    "text": (4, "dash-dot"),
+    "image": (9, "dotted"),
+    "task": (4, "dotted"),
+    "reconstruction": (7, "dashed"),
+    "likelihood": (0, "dotted"),
+    "divergence": (3, "dash-dot"),
+    "diffusion": (1, "dashed"),
+}
+NEARLY_ALL = 0.01  # by how much a loss may differ from its one term before both are drawn
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -85,7 +113,7 @@ def themed(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return themed
 
 
-def palette() -> list[tuple[float, float, float]]:
+def palette() -> list[Colour]:
     """Ten colours that the colour-blind can tell apart."""
     import seaborn as sns
 
@@ -111,7 +139,7 @@ def accuracy(
 ) -> Figure:
     """Bars of each model on all and on cold targets: a row of panels per metric, a column per data set.
 
-    Whiskers are the standard deviation over seeds, dashed lines the oracle.
+    Whiskers are the standard deviation over seeds, where there are several; dashed lines are the oracle.
 
     Args:
         metrics: What `runs.load_metrics` gives. Ablations are left out.
@@ -158,15 +186,30 @@ def accuracy(
     ]
     if (test["model"] == ORACLE).any():
         handles.append(Line2D([], [], color="0.3", linestyle="--", label="oracle"))
+    handles += whisker(test.groupby(["dataset", "model"])["seed"].nunique())
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
+
+
+def whisker(seeds: pd.Series) -> list[Line2D]:
+    """The legend's entry for whiskers that are standard deviations over seeds; none where nothing has two seeds.
+
+    Args:
+        seeds: How many seeds each thing drawn has.
+    """
+    several = seeds[seeds > 1]
+    if several.empty:
+        return []
+    text = f"± standard deviation over {_spans(several)} seeds"
+    return [Line2D([], [], color="0.15", linewidth=1.2, marker="|", markersize=6, label=text)]
 
 
 @themed
 def training(history: pd.DataFrame, title: str) -> Figure:
     """Losses above and validation below, by epoch, a column per trained model.
 
-    Thin lines are single seeds; the thick one is their mean, as far as every seed trained.
+    Thin lines are single seeds; the thick one is their mean, as far as every seed trained. A loss looks the same in
+    every figure. The sum of a model's losses is left out where one of them is nearly all of it and would hide it.
 
     Args:
         history: What `runs.load_history` gives, of one data set.
@@ -176,18 +219,21 @@ def training(history: pd.DataFrame, title: str) -> Figure:
     curves = [c for c in history.columns if c not in ("model", "title", "seed", "epoch")]
     valid = [c for c in curves if c.startswith("valid")]
     losses = [c for c in curves if c not in valid]
-    curves = losses + valid
-    colours = dict(zip(losses, palette() * (1 + len(losses) // 10), strict=False))
-    colours |= {curve: (shade,) * 3 for curve, shade in zip(valid, np.linspace(0.15, 0.65, len(valid)), strict=True)}
+    looks = loss_looks(losses)
+    shades = np.linspace(0.15, 0.65, len(valid))
+    looks |= {curve: ((shade,) * 3, STYLES["solid"]) for curve, shade in zip(valid, shades, strict=True)}
+    drawn: set[str] = set(valid)
     figure, axes = grid(2, len(models), max(2.7, 6.0 / len(models)), 2.1, f"{title}: training")
     for column, (name, model_title) in enumerate(zip(models["model"], models["title"], strict=True)):
-        here = history[history["model"] == name]
+        here = history[history["model"] == name].dropna(axis="columns", how="all")
         top, bottom = axes[:, column]
         top.set_title(model_title)
-        for axis, group in ((top, losses), (bottom, valid)):
+        shown = _losses_shown(here, [loss for loss in losses if loss in here])
+        drawn.update(shown)
+        for axis, group in ((top, shown), (bottom, [one for one in valid if one in here])):
             for curve in group:
-                _curve(axis, here, curve, colours[curve])
-        if all((here[loss].dropna() > 0).all() for loss in losses):
+                _curve(axis, here, curve, *looks[curve])
+        if all((here[loss].dropna() > 0).all() for loss in shown):
             top.set_yscale("log")
             low, high = top.get_ylim()
             top.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
@@ -201,22 +247,65 @@ def training(history: pd.DataFrame, title: str) -> Figure:
     axes[1, 0].set_ylim(0, 1.08 * history[valid].max().max())
     axes[0, 0].set_ylabel("loss")
     axes[1, 0].set_ylabel("validation")
-    names = [curve if curve in losses else label(curve.removeprefix("valid/")) for curve in curves]
     handles = [
-        Line2D([], [], color=colours[curve], label=name, linewidth=2) for curve, name in zip(curves, names, strict=True)
+        Line2D([], [], color=looks[curve][0], linestyle=looks[curve][1], label=_curve_name(curve), linewidth=2)
+        for curve in losses + valid
+        if curve in drawn
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False)
+    seeds = history.groupby("model")["seed"].nunique()
+    if seeds.max() > 1:
+        text = f"thick: mean of {_spans(seeds[seeds > 1])} seeds, while all train"
+        handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="thin: one seed"))
+        handles.append(Line2D([], [], color="0.3", linewidth=2, label=text))
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(5, len(handles)), frameon=False, handlelength=3
+    )
     return figure
 
 
-def _curve(axis: Axes, history: pd.DataFrame, column: str, colour: tuple[float, float, float]) -> None:
+def loss_looks(losses: Sequence[str]) -> dict[str, tuple[Colour, LineStyle]]:
+    """Colour and line style of each loss: those of `LOSSES`, and for others what these leave, no two alike."""
+    colours = palette()
+    free = [(colour, style) for style in STYLES for colour in (2, 0, 3, 1, 4, 5, 7, 9)]
+    free = [look for look in free if look not in LOSSES.values()]
+    unknown = sorted(set(losses) - set(LOSSES))
+    chosen = LOSSES | dict(zip(unknown, free, strict=False))
+    looks = {loss: chosen[loss] for loss in losses}
+    return {
+        loss: ((0.0, 0.0, 0.0) if place is None else colours[place], STYLES[style])
+        for loss, (place, style) in looks.items()
+    }
+
+
+def _losses_shown(history: pd.DataFrame, losses: list[str]) -> list[str]:
+    """A model's losses without their sum, where one of them is nearly all of it."""
+    terms = [loss for loss in losses if loss != "loss"]
+    if "loss" not in losses:
+        return terms
+    apart = [(history[term] - history["loss"]).abs().max() for term in terms]
+    return terms if min(apart, default=np.inf) <= NEARLY_ALL * history["loss"].abs().max() else losses
+
+
+def _curve_name(curve: str) -> str:
+    if curve == "loss":
+        return "loss (sum)"
+    return f"below: {label(curve.removeprefix('valid/'))}" if curve.startswith("valid") else curve
+
+
+def _spans(counts: pd.Series) -> str:
+    """Counts, as a reader sees them: "3", or "3 to 5"."""
+    low, high = counts.min(), counts.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _curve(axis: Axes, history: pd.DataFrame, column: str, colour: Colour, style: LineStyle) -> None:
     by_seed = history.pivot_table(index="epoch", columns="seed", values=column).dropna(how="all")
     if by_seed.empty:
         return
     if by_seed.shape[1] > 1:
         axis.plot(by_seed.index, by_seed.interpolate(limit_area="inside"), color=colour, linewidth=0.7, alpha=0.5)
     mean = by_seed.dropna().mean(axis=1)
-    axis.plot(mean.index, mean, color=colour, linewidth=1.8)
+    axis.plot(mean.index, mean, color=colour, linewidth=1.8, linestyle=style)
 
 
 @themed
@@ -269,7 +358,8 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
     handles.append(
         Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="", label=f"p ≥ {alpha:g}")
     )
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    handles.append(Line2D([], [], color="0.3", linewidth=1.8, label=f"{100 * (1 - alpha):g}% interval over users"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from motorec.reporting.codebooks import MODALITIES
-from motorec.reporting.figures import MARKERS, grid, palette, themed
+from motorec.reporting.figures import MARKERS, grid, palette, themed, whisker
 from motorec.tokenkinds import KINDS
 
 THUMBNAIL = 92  # pixels along each edge of a picture
@@ -55,7 +56,7 @@ def information(table: pd.DataFrame, title: str) -> Figure:
                     color=palette()[SHADES[kind]],
                     label=KINDS[kind],
                 )
-            axis.set_yticks(np.arange(len(attributes)), attributes)
+            axis.set_yticks(np.arange(len(attributes)), [called(name) for name in attributes])
             axis.set_ylim(len(attributes) - 0.5, -0.5)
             axis.set_xlim(min(-0.03, table["ami"].min() - 0.03), max(0.2, 1.12 * table["ami"].max()))
             axis.set_title(f"{MODALITIES[modality]}, level {level}")
@@ -63,13 +64,20 @@ def information(table: pd.DataFrame, title: str) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("AMI with the attribute")
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    spread = whisker(table["seeds"])
+    names += [str(entry.get_label()) for entry in spread]
+    figure.legend([*handles, *spread], names, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def called(attribute: str) -> str:
+    """An attribute's name as a reader sees it: `product_type` is "product type"."""
+    return attribute.replace("_", " ")
 
 
 @themed
 def reading(table: pd.DataFrame, title: str) -> Figure:
-    """The share of the codes in use that read as a value, by level, a panel per modality; a point is a seed.
+    """The share of the codes in use that read as a value, by level, a panel per modality; a point is one seed.
 
     Args:
         table: `Readable.reading_by_seed`.
@@ -96,6 +104,8 @@ def reading(table: pd.DataFrame, title: str) -> Figure:
         axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     axes[0, 0].set_ylabel("codes that read")
     handles, names = axes[0, 0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color="0.1", linestyle="", marker="o", markersize=3.5))
+    names.append("one seed")
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -117,7 +127,9 @@ def tokens(shown: pd.DataFrame, pictures: Sequence[Sequence[tuple[Path, bool]]],
         where = f"{MODALITIES[token['modality']]}, level {token['level']}, code {token['code']}"
         shares = f"{100 * token['purity']:.0f}% of {token['items']} items (chance {100 * token['chance']:.0f}%)"
         words.text(0.0, 0.84, f"{token['readable']} readable · {where}", fontsize=7, color="0.35", va="center")
-        words.text(0.0, 0.5, f"{token['attribute']}: {token['value']}", fontsize=10, fontweight="bold", va="center")
+        words.text(
+            0.0, 0.5, f"{called(token['attribute'])}: {token['value']}", fontsize=10, fontweight="bold", va="center"
+        )
         words.text(0.0, 0.16, shares, fontsize=8, va="center")
         row = np.full((THUMBNAIL + 2 * FRAME, most * (THUMBNAIL + 4 * FRAME), 3), 255, dtype=np.uint8)
         for place, (file, framed) in enumerate(items):

@@ -132,11 +132,16 @@ class Report:
     @property
     def mapped_titles(self) -> dict[str, str]:
         """What the models drawn are called, by name: an ablation with its model before it."""
-        titles = {run.model: run.title for run in self.runs}
-        for name, ablation in load_ablations().items():
-            if name in titles and ablation.base in titles:
-                titles[name] = f"{titles[ablation.base]} {titles[name]}"
-        return {run.model: titles[run.model] for run in self.mapped}
+        return {run.model: self._called(run.model) for run in self.mapped}
+
+    @property
+    def unmapped(self) -> list[str]:
+        """Titles of the models of `mapped` that the data set does not have."""
+        return [self._called(name) for name in self.settings.mapped if name not in self.mapped_titles]
+
+    def _called(self, name: str) -> str:
+        title, ablation = load_model(name, self.dataset).title, load_ablations().get(name)
+        return title if ablation is None else f"{load_model(ablation.base, self.dataset).title} {title}"
 
     @cached_property
     def tested(self) -> pd.DataFrame:
@@ -501,11 +506,16 @@ def _embeddings(report: Report) -> Figure:
     titles = report.mapped_titles
     table = _mixing(report)
     below = [embeddings.told(table, name) for name in report.places]
+    seeds = [str(seed) for seed in next(iter(report.vectors.values()))]
+    over = f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else "of the same"
+    notes = [f"maps: seed {seeds[0]}; mixing: {over}"]
+    notes += [f"no map of {title}, which is not run here" for title in report.unmapped]
     return embeddings.maps(
         {titles[name]: where for name, where in report.places.items()},
         report.data.cold(report.evaluation.cold_below),
         below,
         f"{report.title}: item embeddings (t-SNE)",
+        notes,
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from motorec import paths
@@ -18,6 +19,7 @@ from motorec.config import load_ablations, load_model
 from motorec.data.dataset import SPLITS, Dataset
 from motorec.features import Features, neighbours
 from motorec.rarity import Reading, rarity_weights
+from motorec.reporting.codebooks import MODALITIES
 from motorec.reporting.figures import grid, palette, themed
 from motorec.reporting.readable import attributes_of
 
@@ -111,12 +113,14 @@ def by_history(
     figure, axes = grid(1, 1, 5.6, 2.4, title)
     axis = axes[0, 0]
     axis.bar(np.arange(len(mean)), mean, 0.7, yerr=error, color=palette()[0], error_kw={"ecolor": "0.15", "capsize": 2})
-    axis.axhline(values.mean(), color="0.3", linestyle="--", linewidth=1)
+    everyone = axis.axhline(values.mean(), color="0.3", linestyle="--", linewidth=1, label="mean of all users")
+    bar = Line2D([], [], color="0.15", linestyle="", marker="|", markersize=10, label="± standard error over the users")
     axis.set_xticks(np.arange(len(mean)), names)
     axis.grid(visible=False, axis="x")
     axis.set_ylim(bottom=0)
     axis.set_xlabel("training interactions of the user (users)")
     axis.set_ylabel(metric)
+    figure.legend(handles=[bar, everyone], loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -157,7 +161,7 @@ def explained_variance(features: Mapping[str, Float[np.ndarray, "_ _"]], title: 
     for colour, (modality, rows) in zip(palette(), features.items(), strict=False):
         spectrum = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
         share = np.cumsum(spectrum) / spectrum.sum()
-        axis.plot(np.arange(1, len(share) + 1), share, color=colour, linewidth=1.8, label=modality)
+        axis.plot(np.arange(1, len(share) + 1), share, color=colour, linewidth=1.8, label=MODALITIES[modality])
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_ylim(0, 1.02)
@@ -196,7 +200,7 @@ def pretraining(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
             axis.set_ylim(bottom=0)
             if column == 0:
                 axis.set_ylabel(axis_label)
-        axes[0, column].set_title(modality)
+        axes[0, column].set_title(MODALITIES[modality])
         axes[1, column].set_xlabel("epoch")
     return figure
 
@@ -216,7 +220,7 @@ def codebook_usage(usage: Mapping[str, Float[np.ndarray, "levels K"]], title: st
                 axis.set_ylabel(f"level {level + 1}")
             if level < len(shares) - 1:
                 axis.tick_params(labelbottom=False)
-        axes[0, column].set_title(modality)
+        axes[0, column].set_title(MODALITIES[modality])
         axes[len(shares) - 1, column].set_xlabel("codes, the most used first")
     return figure
 
