@@ -154,10 +154,12 @@ class Experiment:
     def training_curves(self, fit: Fit) -> Figure:
         """Losses and validation by epoch."""
         from motorec.reporting import figures
+        from motorec.reporting.runs import full_title
 
+        dataset, model = self.inputs.dataset, self.choice.name
         history = fit.history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
-        history = history.assign(model=self.choice.name, title=self.choice.title, seed=self.inputs.seed)
-        return figures.training(history, f"{self.inputs.dataset}, seed {self.inputs.seed}")
+        history = history.assign(model=model, title=full_title(model, dataset), seed=self.inputs.seed)
+        return figures.training(history, f"{config.load_dataset(dataset).title}, seed {self.inputs.seed}")
 
     def save(
         self,

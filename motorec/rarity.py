@@ -5,7 +5,7 @@ The paper prints, for an item of training degree :math:`d_i` and a threshold :ma
 .. math:: w_i = 1 / \log_2(d_i + 2) \text{ if } 0 < d_i < \tau, \text{ else } 1,
 
 and says that rarer items get *more* weight. The formula does the opposite: a cold item gets 0.63 (d = 1) down to 0.29
-(d = 9), a warm one 1.0. Both readings are here by name, and the ablation table shows both. The weight of an item
+(d = 9), a warm one 1.0. Both readings are here by name, and each is an ablation of the other. The weight of an item
 without any training interaction acts in pretraining alone: the joint loss is over liked items, and it is never one.
 """
 

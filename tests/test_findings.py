@@ -17,6 +17,7 @@ from motorec.features import Features, neighbours
 from motorec.models.motorec import MoToRec
 from motorec.reporting import findings, walkthrough
 from motorec.reporting.paper import PaperSettings
+from motorec.reporting.runs import full_title
 
 
 def dataset(rows: list[tuple[int, int, str]], items: int) -> Dataset:
@@ -208,10 +209,10 @@ def test_interactions_stand_by_popularity_and_cold_items_behind_the_line():
 
 def test_an_ablation_is_called_by_its_model_and_its_part(project: Path) -> None:
     del project  # the settings of this repository
-    assert walkthrough.full_title("lightgcn") == "LightGCN"
-    assert walkthrough.full_title("motorec-no-ara") == "MoToRec without ARA"
-    assert walkthrough.full_title("motorec-literal-ara") == "MoToRec, ARA as printed"
-    assert walkthrough.full_title("tokenbridge-random") == "TokenBridge: random tokens"
+    assert full_title("lightgcn") == "LightGCN"
+    assert full_title("motorec-no-ara") == "MoToRec without ARA"
+    assert full_title("motorec-literal-ara") == "MoToRec, ARA as printed"
+    assert full_title("tokenbridge-random") == "TokenBridge: random tokens"
 
 
 def test_lists_agree_value_by_value_and_single_values_as_a_whole(project: Path) -> None:

@@ -40,6 +40,7 @@ from motorec.reporting import datasets, paper, tables
 from motorec.reporting.runs import (
     ExpectedRun,
     expected_runs,
+    full_title,
     load_history,
     load_metrics,
     load_per_user,
@@ -132,16 +133,12 @@ class Report:
     @property
     def mapped_titles(self) -> dict[str, str]:
         """What the models drawn are called, by name: an ablation with its model before it."""
-        return {run.model: self._called(run.model) for run in self.mapped}
+        return {run.model: full_title(run.model, self.dataset) for run in self.mapped}
 
     @property
     def unmapped(self) -> list[str]:
         """Titles of the models of `mapped` that the data set does not have."""
-        return [self._called(name) for name in self.settings.mapped if name not in self.mapped_titles]
-
-    def _called(self, name: str) -> str:
-        title, ablation = load_model(name, self.dataset).title, load_ablations().get(name)
-        return title if ablation is None else f"{load_model(ablation.base, self.dataset).title} {title}"
+        return [full_title(name, self.dataset) for name in self.settings.mapped if name not in self.mapped_titles]
 
     @cached_property
     def tested(self) -> pd.DataFrame:

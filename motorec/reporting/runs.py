@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from motorec import paths
-from motorec.config import EvaluationSettings, RunSettings, load_model
+from motorec.config import EvaluationSettings, RunSettings, load_ablations, load_model
 from motorec.data.dataset import Dataset
 from motorec.errors import DataError
 from motorec.evaluation import judge
@@ -68,6 +68,17 @@ def expected_runs(run: RunSettings, dataset: str) -> list[ExpectedRun]:
     if dataset in run.with_truth:
         runs.append(ExpectedRun(dataset, ORACLE, run.seeds[0], load_model(ORACLE, dataset).title, "oracle"))
     return runs
+
+
+def full_title(model: str, dataset: str | None = None) -> str:
+    """What a model is called where it stands alone: an ablation with its model's title before it."""
+    title, bases = load_model(model, dataset).title, load_ablations()
+    if model not in bases:
+        return title
+    base = load_model(bases[model].base, dataset).title
+    if base.startswith(title.partition(":")[0]):  # it names its model already
+        return title
+    return f"{base} {title}" if title.startswith("with") else f"{base}, {title}"
 
 
 def left_out(runs: Sequence[ExpectedRun]) -> dict[str, str]:

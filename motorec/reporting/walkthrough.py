@@ -15,7 +15,6 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from motorec import paths
-from motorec.config import load_ablations, load_model
 from motorec.data.dataset import SPLITS, Dataset
 from motorec.features import Features, neighbours
 from motorec.rarity import Reading, rarity_weights
@@ -244,17 +243,6 @@ def sharing(
         for token in pd.Series(code[:, 0]).value_counts().index[:tokens]:
             groups[f"{modality} token {token}"] = items[code[:, 0] == token]
     return groups
-
-
-def full_title(model: str, dataset: str | None = None) -> str:
-    """What a model is called where it stands alone: an ablation with its model's title before it."""
-    title, bases = load_model(model, dataset).title, load_ablations()
-    if model not in bases:
-        return title
-    base = load_model(bases[model].base, dataset).title
-    if base.startswith(title.partition(":")[0]):  # it names its model already
-        return title
-    return f"{base} {title}" if title.startswith("with") else f"{base}, {title}"
 
 
 def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float[np.ndarray, " items"]]:
