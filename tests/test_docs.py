@@ -38,9 +38,98 @@ def test_the_tests_that_the_fidelity_names_exist() -> None:
     assert not set(named) - there
 
 
-def rows(file: str) -> dict[str, tuple[float, float]]:
-    with (ROOT / "results" / "tables" / "hm" / file).open() as stream:
-        return {row["title"]: (float(row["recall@20"]), float(row["ndcg@20"])) for row in csv.DictReader(stream)}
+RESULTS = ROOT / "results"
+DATASETS = {"H&M": "hm", "Garments": "garments", "ML-100k": "ml-100k"}
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def rows(file: str, dataset: str = "hm") -> dict[str, tuple[float, float]]:
+    table = read(RESULTS / "tables" / dataset / file)
+    return {row["title"]: (float(row["recall@20"]), float(row["ndcg@20"])) for row in table}
+
+
+def table_of(document: str, header: str) -> tuple[list[str], list[list[str]]]:
+    """The columns and the rows, cell by cell, of the table whose first line begins so."""
+    text = (ROOT / "docs" / document).read_text()
+    lines = text[text.index(f"| {header}") :].split("\n\n")[0].splitlines()
+    columns, _, *cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return columns, cells
+
+
+def written(value: float, like: str) -> str:
+    """A figure with as many decimals as another, as the documents write it: .0123, −.0123, +.0123."""
+    sign = "−" if value < 0 else "+" if like.startswith(("+", "−")) else ""
+    return f"{sign}{abs(value):.{len(like.partition('.')[2])}f}".replace("0.", ".", 1)
+
+
+def place_of(column: str) -> tuple[str, bool]:
+    """The data set and whether cold targets are meant, of a column such as "H&M, cold"."""
+    return DATASETS[column.removesuffix(", cold")], column.endswith(", cold")
+
+
+def test_the_fidelitys_table_of_models_is_that_of_the_tables() -> None:
+    columns, lines = table_of("fidelity.md", "Recall@20, NDCG@20 |")
+    compared = 0
+    for title, *cells in lines:
+        for column, cell in zip(columns[1:], cells, strict=True):
+            if cell != "–":
+                dataset, cold = place_of(column)
+                values = rows("cold.csv" if cold else "overall.csv", dataset)[title]
+                figures = cell.split(", ")
+                assert figures == [written(value, like) for value, like in zip(values, figures, strict=True)], title
+                compared += 1
+    assert compared > 20
+
+
+PARTS = {
+    "RQ-VAE": "motorec-no-rqvae",
+    "ARA": "motorec-no-ara",
+    "sparsity": "motorec-no-sparsity",
+    "contrastive loss": "motorec-no-contrastive",
+    "hybrid fusion": "motorec-no-hybrid",
+}
+
+
+def test_the_fidelitys_table_of_parts_is_that_of_the_ablations() -> None:
+    """Differences, what is bold, and what is not run."""
+    columns, lines = table_of("fidelity.md", "Without |")
+    assert [line[0] for line in lines] == list(PARTS)
+    for title, *cells in lines:
+        for column, cell in zip(columns[1:], cells, strict=True):
+            if column.startswith("Paper"):
+                continue
+            dataset, cold = place_of(column)
+            folder = RESULTS / "ablations" / dataset
+            key = (PARTS[title], "cold" if cold else "all", "ndcg@20")
+            tested = {
+                (row["model"], row["group"], row["metric"]): row for row in read(folder / "motorec-significance.csv")
+            }
+            if key not in tested:
+                assert cell == "–", (title, column)
+                continue
+            figure = cell.strip("*")
+            assert figure == written(float(tested[key]["difference"]), figure), (title, column)
+            assert cell.startswith("**") == (tested[key]["significant"] == "True"), (title, column)
+
+
+BESIDE = {
+    "nothing": "tokenbridge-linear",
+    "a graph of plain IDs": "tokenbridge-ids",
+    "a graph of tokens, dealt out to the wrong items": "tokenbridge-random",
+    "a graph of tokens: TokenBridge": "tokenbridge",
+}
+
+
+def test_what_stands_beside_the_linear_part_is_that_of_the_ablations() -> None:
+    table = {row["model"]: row for row in read(RESULTS / "ablations" / "hm" / "tokenbridge.csv")}
+    keys = ("all/recall@20", "all/ndcg@20", "cold/recall@20", "cold/ndcg@20")
+    for title, *cells in table_of("tokenbridge.md", "Beside the linear part")[1]:
+        values = [float(table[BESIDE[title]][key]) for key in keys]
+        assert cells == [written(value, like) for value, like in zip(values, cells, strict=True)], title
 
 
 def test_the_comparison_with_others_code_is_that_of_the_tables() -> None:
