@@ -476,10 +476,13 @@ def profile_values(profile: str, dataset: str | None = None) -> dict[str, Any]:
         ParamsError: There is no such profile or data set, or a key is wrong.
     """
     folder = paths.root() / "params"
-    values = read_yaml(folder / "run.yaml") | read_yaml(folder / "profiles" / f"{profile}.yaml")
+    laid = read_yaml(folder / "profiles" / f"{profile}.yaml")
+    values = read_yaml(folder / "run.yaml") | laid
     if dataset is not None:
         load_dataset(dataset)
         values["datasets"] = [dataset]
+        if "ablation_datasets" in laid:  # a profile that is about ablations has them on any data set
+            values["ablation_datasets"] = [dataset]
     run = parse(RunSettings, values, f"params/profiles/{profile}.yaml")
     for key in ("sources", "with_truth", "ablation_datasets"):
         values[key] = [name for name in getattr(run, key) if name in run.datasets]

@@ -51,6 +51,11 @@ def test_names_are_those_of_the_profile() -> None:
         ablations.planned("planted", ["tokenbrige"])
 
 
+def test_a_data_set_that_the_profile_does_not_name_has_its_ablations_too() -> None:
+    change("profiles/ablations.yaml", datasets=["garments"], ablation_datasets=["garments"])
+    assert [run.model for run in ablations.planned("planted")] == ["tokenbridge", "tokenbridge-no-collect"]
+
+
 def test_an_unknown_ablation_is_told_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert ablations.main(["planted", "motorec-no-aar"]) == 1
     assert "does not name 'motorec-no-aar'" in capsys.readouterr().err

@@ -30,6 +30,7 @@ USERS = 60
 
 
 PAPERS = ["no-rqvae", "no-ara", "literal-ara", "no-sparsity", "no-contrastive", "no-hybrid"]  # ablations of motorec
+NO_ARA = "motorec-no-ara"
 
 
 def fabricate(dataset: str, runs: list[ExpectedRun] | None = None) -> None:
@@ -360,7 +361,16 @@ def test_what_the_paper_reports_stands_beside_ours_unranked(made: Path):
     assert table.loc["motorec", "all/recall@20"] == pytest.approx(mine.mean())
     assert table.loc["motorec", "seeds"] == len(load_run_for("baby").seeds)
     assert table.loc["lpic", "seeds"] == 0  # of others' models, only the paper's number
+    ablation = [run for run in expected_runs(load_profile("ablations", "baby"), "baby") if run.model == NO_ARA]
+    fabricate("baby", ablation[:-1])
+    assert np.isnan(results.table("paper").set_index("model").loc[NO_ARA, "all/ndcg@20"])  # not all its seeds yet
+    fabricate("baby", ablation)
+    row = results.table("paper").set_index("model").loc[NO_ARA]
+    values = [json.loads(run.metrics_file.read_text())["test/all/ndcg@20"] for run in ablation]
+    assert row["all/ndcg@20"] == pytest.approx(np.mean(values))
+    assert row[["title", "seeds", "all/ndcg@20_reported"]].tolist() == ["MoToRec without ARA", len(ablation), 0.0437]
     text = results.markdown("paper")
+    assert "| MoToRec without hybrid fusion (sum) | – |" in text  # not run, and called by its name all the same
     assert "reported in the paper (arXiv 2602.11062, AAAI 2026), with other features" in text
     assert "| LPIC | – | – | 0.0977 | – | 0.0422 | – | – |" in text
     assert "**" not in text

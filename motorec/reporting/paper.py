@@ -61,7 +61,7 @@ def paper_table(
     Args:
         runs: Our runs on the data set; those of models that the paper does not report are passed over.
         reported: By model, metrics as `<group>/<metric>@<k>`.
-        titles: Titles by name, of models that have no runs here.
+        titles: What models are called, by name.
 
     Returns:
         A row per reported model, in the paper's order: `model`, `title`, `seeds` (of ours; 0 where it has no runs), and
@@ -73,10 +73,10 @@ def paper_table(
     test = test.assign(metric=test["group"] + "/" + test["metric"])
     ours = test.groupby(["model", "metric"])["value"]
     mean, sd = ours.mean(), ours.std(ddof=1)
-    seeds, found = test.groupby("model")["seed"].nunique(), {run.model: run.title for run in runs}
+    seeds = test.groupby("model")["seed"].nunique()
     rows = []
     for name, values in reported.items():
-        row = {"model": name, "title": found.get(name) or titles.get(name, name), "seeds": int(seeds.get(name, 0))}
+        row = {"model": name, "title": titles.get(name, name), "seeds": int(seeds.get(name, 0))}
         for metric in dict.fromkeys(metric for others in reported.values() for metric in others):
             row |= {
                 metric: mean.get((name, metric), np.nan),

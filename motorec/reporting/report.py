@@ -28,6 +28,7 @@ from motorec.config import (
     load_dataset,
     load_evaluation,
     load_model,
+    load_profile,
     load_report,
     load_run_for,
     load_tokenizer,
@@ -393,8 +394,15 @@ def _mixing(report: Report) -> pd.DataFrame:
 
 
 def _paper(report: Report) -> pd.DataFrame:
-    settings = paper.load_paper()
-    return paper.paper_table(report.runs, settings.reported[report.dataset], settings.titles)
+    settings, dataset = paper.load_paper(), report.dataset
+    reported = settings.reported[dataset]
+    # The paper's ablations are runs of another profile; one counts once it has all its seeds.
+    others = [run for run in expected_runs(load_profile("ablations", dataset), dataset) if run.role == "ablation"]
+    others = [run for run in others if run.model in reported and run.model not in {one.model for one in report.runs}]
+    unfinished = {run.model for run in others if not run.metrics_file.is_file()}
+    runs = report.runs + [run for run in others if run.model not in unfinished]
+    titles = {run.model: full_title(run.model, dataset) for run in report.runs + others}
+    return paper.paper_table(runs, reported, settings.titles | titles)
 
 
 def _ablation(report: Report) -> pd.DataFrame:
