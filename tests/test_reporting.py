@@ -211,6 +211,15 @@ def test_what_prints_alike_is_marked_alike():
     assert cells({"a": [0.30001], "b": [0.30004], "c": [0.2]}) == ["**0.3000**", "**0.3000**", "<u>0.2000</u>"]
 
 
+def test_headline_metrics_come_first_and_ablations_keep_their_groups():
+    rows = [("d", "a", 1, "all", f"{metric}@{k}", 0.1) for k in (10, 20) for metric in ("hit_rate", "ndcg", "recall")]
+    table = tables.group_table(long(rows), "all")
+    assert tables.columns_shown(table, ["recall@20", "ndcg@20"]) == ["recall@20", "ndcg@20", "hit_rate@20"]
+    assert tables.columns_shown(table, ["ndcg@20", "recall@20"]) == ["ndcg@20", "recall@20", "hit_rate@20"]
+    grouped = table.rename(columns={"ndcg@20": "all/ndcg@20", "recall@20": "cold/recall@20"})
+    assert tables.columns_shown(grouped, ["recall@20"]) == ["hit_rate@20", "all/ndcg@20", "cold/recall@20"]
+
+
 def test_each_data_set_has_its_own_best():
     rows = [("d", "a", 1, "all", "ndcg@20", 0.1), ("d", "b", 1, "all", "ndcg@20", 0.2)]
     rows += [("e", "a", 1, "all", "ndcg@20", 0.9), ("e", "b", 1, "all", "ndcg@20", 0.8)]
@@ -223,11 +232,36 @@ def test_latex_prints_special_characters_as_they_are():
     assert tables.escape_latex("50% of a_b & {#1} ± −2 \\") == (r"50\% of a\_b \& \{\#1\} $\pm$ $-$2 \textbackslash{}")
     table = tables.group_table(long([("d_1", "a", 1, "all", "hit_rate@20", 0.5)]), "all").assign(title="A & B_1")
     shown = tables.readable(table, ["hit_rate@20"], {"d_1": "100% d_1"}, tables.LATEX)
-    assert tables.to_latex(shown, "About 5%.") == (
-        "% About 5%.\n% Needs \\usepackage{booktabs}.\n\\begin{tabular}{llrr}\n\\toprule\n"
+    assert tables.to_latex(shown, "`a` is about 5%.", ["Not † here."]) == (
+        "% Needs \\usepackage{booktabs,graphicx}.\n"
+        "{\\noindent\\footnotesize \\texttt{a} is about 5\\%.\\par}\n"
+        "{\\footnotesize\\setlength{\\tabcolsep}{3pt}%\n"
+        "\\noindent\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+        "\\begin{tabular}{llrr}\n\\toprule\n"
         "Data set & Model & Seeds & Hit rate@20 \\\\\n\\midrule\n"
-        "100\\% d\\_1 & A \\& B\\_1 & 1 & \\textbf{0.5000} \\\\\n\\bottomrule\n\\end{tabular}\n"
+        "100\\% d\\_1 & A \\& B\\_1 & 1 & \\textbf{0.5000} \\\\\n\\bottomrule\n\\end{tabular}}\\par}\n"
+        "{\\noindent\\footnotesize Not $^{\\dagger}$ here.\\par}\n"
     )
+
+
+def test_latex_aligns_words_to_the_left_and_numbers_to_the_right():
+    columns = {
+        "Model": ["a", "b"],
+        "Difference": ["$-$0.1", "--"],
+        "p": ["$<$0.001", "0.2"],
+        "Best": [r"\textbf{0.2} $^{\dagger}$", "0.1"],
+        "Value": ["50s", "long"],
+        "Significant": ["yes", "no"],
+    }
+    assert r"\begin{tabular}{lrrrll}" in tables.to_latex(pd.DataFrame(columns), "")
+
+
+def test_a_latex_table_of_more_rows_than_a_page_comes_in_parts_with_the_heading():
+    rows = pd.DataFrame({"Model": [f"m{n}" for n in range(100)], "Recall": "0.5"})
+    text = tables.to_latex(rows, "Many.")
+    latex.check(text, "tall")
+    assert text.count("Model & Recall") == text.count(r"\begin{tabular}") == 3
+    assert [text.count(f"m{n} &") for n in range(100)] == [1] * 100
 
 
 def test_every_latex_table_would_compile(made: Path):
@@ -263,7 +297,21 @@ def test_the_latex_tables_in_git_would_compile(file: Path):
     latex.check(file.read_text(), file.name)
 
 
-GOOD = "\\begin{tabular}{lr}\n\\toprule\na & b \\\\\n\\midrule\n1 & $-$2\\% \\\\\n\\bottomrule\n\\end{tabular}\n"
+GOOD = "\n".join(
+    [
+        r"{\noindent\footnotesize A caption.\par}",
+        latex.SMALL,
+        latex.SHRUNK,
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"a & b \\",
+        r"\midrule",
+        r"1 & $-$2\% \\",
+        r"\bottomrule",
+        r"\end{tabular}}\par}",
+        "",
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +322,15 @@ GOOD = "\\begin{tabular}{lr}\n\\toprule\na & b \\\\\n\\midrule\n1 & $-$2\\% \\\\
         ("\\%", "%", "'%'"),
         ("$-$2", "$-2", "dollar"),
         ("\\midrule\n", "", "rules"),
-        ("\\end{tabular}\n", "", "left open"),
+        ("\\end{tabular}}\\par}\n", "", "left open"),
+        (latex.SHRUNK, "", "neither of a table"),
+        (f"{latex.SHRUNK}\n", "", "wider than the page"),
+        ("{\\noindent\\footnotesize A caption.\\par}", "\\par\\footnotesize A caption.", "ends what it sets"),
+        ("caption", "† caption", "U\\+2020"),
         ("1 &", "{1 &", "brace"),
         ("1 &", "\\nosuch{1} &", "nosuch"),
         ("1 &", "− &", "U\\+2212"),
+        ("1 &", "τ &", "U\\+03C4"),
         ("1 &", "[1] &", "argument"),
     ],
 )
@@ -633,7 +686,7 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
             assert "Left out" not in markdown + printed
         else:
             assert markdown.endswith(f"\n\n{note}\n")
-            assert printed.rstrip().endswith(f"\\par\\footnotesize {note}")
+            assert printed.endswith(f"{{\\noindent\\footnotesize {note}\\par}}\n")
         assert "freedom" not in numbers
         assert "Left out" not in numbers
     assert results.markdown("overall").endswith(f"{note}\n")
@@ -716,7 +769,7 @@ def test_cost_stands_beside_accuracy(made: Path):
     assert "No times here, since DVC's cache had the runs: Popularity, EASE with features, TokenBridge (ours)." in text
     written = target.with_suffix(".tex").read_text()
     assert r"12.00 (3$\times$)" in written
-    assert r"\par\footnotesize Left out: FREEDOM" in written
+    assert r"{\noindent\footnotesize Left out: FREEDOM" in written
 
 
 def test_cost_of_an_unknown_data_set_names_the_nearest(project: Path, capsys: pytest.CaptureFixture[str]):

@@ -7,7 +7,9 @@ part in that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from motorec import paths
 from motorec.reporting.runs import ORACLE
 
 KEYS = ["dataset", "model", "title", "seeds"]
+TALL = 45  # rows that a page of LaTeX holds, with a caption
 BETTER_WHEN_LARGER = ("recall", "ndcg", "mrr", "hit_rate", "precision")
 LABELS = {
     "dataset": "Data set",
@@ -278,14 +281,19 @@ def significance_marks(tests: Mapping[str, pd.DataFrame], group: str | None = No
 
 
 def columns_shown(table: pd.DataFrame, headline: Sequence[str]) -> list[str]:
-    """What fits on a page: the first headline metric's cut-off, differences, and the oracle's share."""
+    """What fits on a page: the first headline metric's cut-off, differences, and the oracle's share.
+
+    The headline metrics of a table of one target group come first, in their order; the rest stays in the table's.
+    """
     suffix = "@" + headline[0].partition("@")[2]
     endings = (suffix, f"{suffix}_diff", f"{suffix}_of_oracle")
-    return [
+    columns = [
         c
         for c in table.columns.astype(str)
         if c.endswith(endings) and not c.startswith("popularity") and table[c].notna().any()
     ]
+    places = {f"{metric}{ending}": place for place, metric in enumerate(headline) for ending in ("", "_of_oracle")}
+    return sorted(columns, key=lambda column: places.get(column, len(headline)))
 
 
 def to_markdown(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
@@ -295,20 +303,58 @@ def to_markdown(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) ->
     return "\n".join([caption, "", table, *(f"{note}\n" for note in notes)])
 
 
+def of_numbers(cells: Iterable[str]) -> bool:
+    """Whether a column of finished cells holds numbers, so that it stands better to the right.
+
+    Args:
+        cells: In plain text, Markdown or LaTeX; marks and signs before a number do not count, nor do empty cells.
+    """
+    bare = (re.sub(r"\\textbf|\\underline|</?u>|[{}$*]", "", cell).strip() for cell in cells)
+    return all(re.match(r"[<+−–-]*(\.?\d|$)|NaN$|None$", cell) for cell in bare)
+
+
+def latex_text(text: str) -> str:
+    """A caption or a note as LaTeX prints it: names between backticks in typewriter letters."""
+    return re.sub(r"`([^`]*)`", r"\\texttt{\1}", escape_latex(text))
+
+
 def to_latex(cells: pd.DataFrame, caption: str, notes: Sequence[str] = ()) -> str:
-    """A LaTeX tabular of finished cells, a rule between one data set or parameter and the next, and notes below."""
-    numeric = "".join("l" if place < 2 else "r" for place in range(len(cells.columns)))
-    lines = [f"% {caption}", "% Needs \\usepackage{booktabs}.", f"\\begin{{tabular}}{{{numeric}}}", "\\toprule"]
-    lines.append(" & ".join(cells.columns) + r" \\")
+    """A LaTeX table of finished cells, a rule between one data set or parameter and the next, notes below.
+
+    It is not wider than a line: small, and shrunk where that does not do. One of more rows than a page holds comes in
+    parts, each with the heading. All that it sets ends with it.
+    """
+    aligned = "".join("r" if place and of_numbers(cells.iloc[:, place]) else "l" for place in range(cells.shape[1]))
+    lines = ["% Needs \\usepackage{booktabs,graphicx}.", _latex_paragraph(caption)]
+    parts = max(1, math.ceil(len(cells) / TALL))
+    rows = math.ceil(len(cells) / parts)  # of one length, so that all are shrunk alike
+    for part in range(parts):
+        lines += _latex_part(cells.iloc[part * rows : (part + 1) * rows], aligned)
+    return "\n".join([*lines, *(_latex_paragraph(note) for note in notes), ""])
+
+
+def _latex_part(cells: pd.DataFrame, aligned: str) -> list[str]:
+    """Rows that stand on one page."""
+    lines = [
+        "{\\footnotesize\\setlength{\\tabcolsep}{3pt}%",
+        "\\noindent\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{{aligned}}}",
+        "\\toprule",
+        " & ".join(cells.columns) + r" \\",
+        "\\midrule",
+    ]
     in_blocks = cells.columns[0] in (label("dataset"), label("parameter"))
     for place, row in enumerate(cells.to_numpy().tolist()):
-        if place == 0 or (in_blocks and row[0]):
+        if place and in_blocks and row[0]:
             lines.append("\\midrule")
         # After a rule or the end of a row, LaTeX would read a bracket or a star as an argument of it.
         start = "{}" if row[0].startswith(("[", "*")) else ""
         lines.append(start + " & ".join(row) + r" \\")
-    below = [f"\\par\\footnotesize {escape_latex(note)}" for note in notes]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *below, ""])
+    return [*lines, "\\bottomrule", "\\end{tabular}}\\par}"]
+
+
+def _latex_paragraph(text: str) -> str:
+    return f"{{\\noindent\\footnotesize {latex_text(text)}\\par}}"
 
 
 def significance_cells(table: pd.DataFrame, titles: dict[str, str], style: Style) -> pd.DataFrame:
