@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -20,7 +21,7 @@ from motorec.config import load_run
 from motorec.errors import DataError, MotorecError
 from motorec.reporting import pages
 from motorec.reporting.runs import expected_runs
-from motorec.reporting.webpage import Writer, formula
+from motorec.reporting.webpage import Writer, formula, with_words_marked
 
 ROOT = Path(__file__).parent.parent
 RUN = {
@@ -113,8 +114,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 paths.write_whole(run.metrics_file, json.dumps(values))
         (paths.figures()).mkdir(parents=True)
         Image.new("RGB", (4, 3)).save(paths.figures() / "summary.png")
-        for file in ("README.md", "docs/fidelity.md", "docs/tokenbridge.md", "docs/mlflow.md"):
+        for file in ("README.md", *(f"docs/{name}.md" for name in ("fidelity", "tokenbridge", "comparison", "mlflow"))):
             paths.write_whole(folder / file, "text")
+        for name in ("sensitivity", "tuning", "readable"):
+            paths.write_whole(folder / "results" / name / "garments.md", "text")
+        paths.write_whole(folder / "results" / "efficiency" / "hm.md", "text")
+        Image.new("RGB", (4, 3)).save(folder / "results" / "efficiency" / "hm.png")
         for file in ("overall.md", "cold.md"):
             paths.write_whole(paths.tables() / "hm" / file, "text")
         paths.write_whole(paths.root() / "results" / "ablations" / "garments" / "motorec.md", "text")
@@ -206,6 +211,40 @@ def test_pictures_are_named_by_the_heading_above_them(html: dict[str, str]):
     tags = Tags(html["garments/01_data-garments.html"]).tags
     names = [values["alt"] for tag, values in tags if tag == "img" and values.get("class") != "math"]
     assert names == ["Finding"]
+
+
+def test_the_first_page_leads_to_all_results_and_documents():
+    made_of = ("runs", "metrics", "joint")  # what others are made of, and what DVC reads
+    results = [f"results/{path.name}" for path in (ROOT / "results").iterdir() if path.name not in made_of]
+    documents = [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
+    assert len(results) >= 7
+    assert len(documents) >= 4
+    for place in results + documents:
+        assert f"]({pages.CHECKOUT}/{place})" in pages._elsewhere()
+
+
+def test_the_first_page_shows_what_models_cost_where_that_is_known(made: Path, html: dict[str, str]):
+    alts = [values.get("alt") for tag, values in Tags(html["index.html"]).tags if tag == "img"]
+    assert alts.count("Accuracy and cost of every model") == 1
+    assert "../../results/efficiency/hm.md" in Tags(html["index.html"]).links()
+    shutil.rmtree(made / "results" / "efficiency")
+    first = pages.write_first().read_text()
+    assert "Accuracy and cost" not in first
+    assert "../../results/efficiency/hm.md" not in Tags(first).links()
+    assert "../../results/tables/hm/overall.md" in Tags(first).links()
+
+
+def test_columns_of_words_are_marked_and_columns_of_numbers_are_not():
+    frame = pd.DataFrame(
+        {"name": ["a <b>", "7up"], "share": ["<0.1", "0.2"], "count": [-1.5, float("nan")], "there": [True, False]},
+        index=pd.Index(["one", "two"], name="which"),
+    )
+    marked = with_words_marked(frame.to_html())
+    assert [text for text in re.findall(r'<t[hd] class="words">(.*?)</t[hd]>', marked) if text] == (
+        ["name", "there", "a &lt;b&gt;", "True", "7up", "False"]
+    )
+    assert marked.replace(' class="words"', "") == frame.to_html()
+    assert with_words_marked(pd.DataFrame().to_html()) == pd.DataFrame().to_html()
 
 
 def test_the_same_bytes_in_another_place(template: Path, made: Path, html: dict[str, str]):

@@ -20,7 +20,7 @@ import nbformat
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from motorec import paths
-from motorec.config import RunSettings, load_dataset, load_report, load_run, load_run_for
+from motorec.config import RunSettings, load_dataset, load_model, load_profile, load_report, load_run, load_run_for
 from motorec.errors import DataError, MotorecError
 from motorec.reporting.runs import ExpectedRun, expected_runs, left_out, load_metrics
 from motorec.reporting.summary import dataset_titles, headline_table, joint_numbers
@@ -243,22 +243,42 @@ def write_first() -> Path:
         DataError: A run or a report is missing.
     """
     run, titles = load_run(), dataset_titles()
-    picture = base64.b64encode((paths.figures() / "summary.png").read_bytes()).decode("ascii")
-    figure = f"![Test accuracy of every model on every data set](data:image/png;base64,{picture})"
-    parts = [ABOUT, figure, headline_table()]
+    parts = [ABOUT, _picture("Test accuracy of every model on every data set", paths.figures() / "summary.png")]
+    parts.append(headline_table())
     parts += [f"## {titles[name]}\n\n{Walk(name, run).told(3, f'{name}/')}" for name in run.datasets]
-    for name in run.shown:
-        tables = paths.shown(paths.tables() / name)
-        parts.append(
-            f"## {titles[name]}\n\nAn opt-in data set: its numbers are in git, the data are not. `make compare "
-            f"DATASET={name}` makes its notebooks, and their pages in `{paths.shown(paths.pages(name))}`. All models: "
-            f"[all targets]({CHECKOUT}/{tables}/overall.md), [cold targets]({CHECKOUT}/{tables}/cold.md)."
-        )
+    parts += [f"## {titles[name]}\n\n{_opted_in(name)}" for name in run.shown]
     parts.append(_elsewhere())
     ways = [Way("motorec", FIRST, True), *(Way(titles[name], f"{name}/{FIRST}") for name in run.datasets)]
     html = Writer().page(_notebook("\n\n".join(parts)), "motorec", ways=ways)
     paths.write_whole(paths.pages() / FIRST, html)
     return paths.pages() / FIRST
+
+
+def _picture(text: str, file: Path) -> str:
+    """A picture within the page, as Markdown."""
+    content = base64.b64encode(file.read_bytes()).decode("ascii")
+    return f"![{text}](data:image/png;base64,{content})"
+
+
+def _opted_in(name: str) -> str:
+    """What there is of a data set whose runs are in git and whose data are not."""
+    results = paths.root() / "results"
+    files = {
+        "all targets": results / "tables" / name / "overall.md",
+        "cold targets": results / "tables" / name / "cold.md",
+        **{
+            f"what each part of {load_model(model).title} is worth": results / "ablations" / name / f"{model}.md"
+            for model in load_profile("ablations", name).token_models
+        },
+        "what each model costs": results / "efficiency" / f"{name}.md",
+    }
+    links = [f"[{text}]({CHECKOUT}/{paths.shown(file)})" for text, file in files.items() if file.is_file()]
+    told = (
+        f"An opt-in data set: its numbers are in git, the data are not. `make compare DATASET={name}` makes its "
+        f"notebooks, and their pages in `{paths.shown(paths.pages(name))}`. All models: {', '.join(links)}."
+    )
+    cost = results / "efficiency" / f"{name}.png"
+    return f"{told}\n\n{_picture('Accuracy and cost of every model', cost)}" if cost.is_file() else told
 
 
 def _elsewhere() -> str:
@@ -267,8 +287,13 @@ def _elsewhere() -> str:
         "README": "README.md",
         "the method, point by point": "docs/fidelity.md",
         "TokenBridge, our own model": "docs/tokenbridge.md",
+        "beside others' code and the published order": "docs/comparison.md",
         "comparing runs in MLflow": "docs/mlflow.md",
         "what each part is worth, all runs": "results/ablations",
+        "what MoToRec owes to its settings": "results/sensitivity",
+        "what each model costs": "results/efficiency",
+        "what tuning tried": "results/tuning",
+        "what tokens say of the items": "results/readable",
         "all tables": "results/tables",
         "all figures": "results/figures",
     }

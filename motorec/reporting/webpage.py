@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -24,6 +25,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from motorec.errors import MotorecError
+from motorec.reporting.tables import of_numbers
 
 POINTS = 10.0  # the size that formulas are drawn at; on the page they grow with the letters around them
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -125,7 +127,11 @@ class Writer:
 
 
 def _readable(notebook: NotebookNode) -> NotebookNode:
-    """Leave out the default parameters where others were given, and name each picture by the heading above it."""
+    """The notebook as a reader wants it.
+
+    Default parameters are left out where others were given, each picture is named by the heading above it, and the
+    columns of words of each data frame are marked.
+    """
     cells, heading = [], ""
     injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in notebook["cells"])
     for cell in notebook["cells"]:
@@ -134,11 +140,37 @@ def _readable(notebook: NotebookNode) -> NotebookNode:
             heading = headings[-1] if headings else heading
         elif injected and "parameters" in cell["metadata"].get("tags", []):
             continue
-        outputs = [
-            NotebookNode(output, metadata=NotebookNode(output.get("metadata", {}), alt=heading))
-            if "image/png" in output.get("data", {})
-            else output
-            for output in cell.get("outputs", [])
-        ]
+        outputs = [_shown(output, heading) for output in cell.get("outputs", [])]
         cells.append(NotebookNode(cell, outputs=outputs) if outputs else cell)
     return NotebookNode(notebook, cells=cells)
+
+
+def _shown(output: NotebookNode, heading: str) -> NotebookNode:
+    """An output of a cell below a heading."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return NotebookNode(output, metadata=NotebookNode(output.get("metadata", {}), alt=heading))
+    if 'class="dataframe"' in data.get("text/html", ""):
+        return NotebookNode(output, data=NotebookNode({**data, "text/html": with_words_marked(data["text/html"])}))
+    return output
+
+
+def with_words_marked(frame: str) -> str:
+    """A data frame, as pandas writes it in HTML, with the class `words` on its columns that do not hold numbers."""
+    rows = re.compile(r"<tr.*?</tr>", re.DOTALL)
+    values = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in rows.findall(frame)]
+    columns = zip(*[row for row in values if row], strict=True)
+    words = [not of_numbers(map(unescape, column)) for column in columns]
+
+    def mark(row: re.Match[str]) -> str:
+        start, *cells = re.split(r"(?=<t[hd]\b)", row[0])
+        index = len(cells) - len(words)  # cells of the index come first
+        if index < 0:  # headings that span columns
+            return row[0]
+        marked = [
+            cell.replace(">", ' class="words">', 1) if word else cell
+            for cell, word in zip(cells[index:], words, strict=True)
+        ]
+        return "".join([start, *cells[:index], *marked])
+
+    return rows.sub(mark, frame)
