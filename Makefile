@@ -55,6 +55,7 @@ ABLATIONS ?=
 ablations: setup
 	@$(BIN)/python -m motorec.pipeline --profile ablations --dataset $(DATASET) tokenize
 	@$(BIN)/python -m motorec.ablations $(DATASET) $(ABLATIONS) --jobs $(JOBS)
+	@$(BIN)/python -m motorec.tracking replay $(DATASET)
 
 # The same number of trials for every model of params/tune.yaml, JOBS models at a time; MODELS="bpr vbpr" for some of them.
 MODELS ?=

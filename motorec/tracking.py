@@ -771,7 +771,7 @@ def _count(runs: Sequence[str]) -> str:
 
 
 def replay(datasets: Sequence[str] = ()) -> Summary:
-    """Log every expected run that has files but is not in the store as they say.
+    """Log every expected run that has files but is not in the store as they say, and the ablations that were run.
 
     Args:
         datasets: Whose runs; none named: all that `params/run.yaml` runs or shows.
@@ -786,10 +786,12 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
     asked = config.load_run()
     names = datasets or dict.fromkeys(asked.datasets + asked.shown)
     for run in (run for name in names for run in expected_runs(config.load_run_for(name), name)):
-        if _metrics_file(run.dataset, run.model, run.seed).is_file():
+        if run.metrics_file.is_file():
             by_model.setdefault((run.dataset, run.model), []).append(run.seed)
         else:
             summary.missing.append(f"{run.dataset}/{run.model}/{run.seed}")
+    for (dataset, model), seeds in _ablated(names).items():
+        by_model.setdefault((dataset, model), seeds)
     for (dataset, model), seeds in progress(by_model.items(), "MLflow"):
         with store() as client:
             experiment = _experiment(client, dataset)
@@ -800,6 +802,18 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
     for name in names:
         log_studies(name)
     return summary
+
+
+def _ablated(datasets: Iterable[str]) -> dict[tuple[str, str], list[int]]:
+    """Which of the runs of `make ablations` are there: seeds by data set and model; nobody misses the others."""
+    from motorec.reporting.runs import expected_runs
+
+    found: dict[tuple[str, str], list[int]] = {}
+    for name in datasets:
+        for run in expected_runs(config.load_profile("ablations", name), name):
+            if run.metrics_file.is_file():
+                found.setdefault((name, run.model), []).append(run.seed)
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -283,6 +283,27 @@ def test_replay_fills_an_empty_store(store: Path, monkeypatch: pytest.MonkeyPatc
     assert content() == before
 
 
+def test_replay_logs_the_ablations_that_were_run_and_misses_no_others() -> None:
+    write_run("bpr", 1, 0.3)
+    for seed in (1, 2):
+        write_run("motorec-no-ara", seed, 0.2)
+    write_run("motorec", 5, 0.3)
+    summary = tracking.replay(["garments"])
+    logged = ["garments/bpr/1", "garments/motorec-no-ara/1", "garments/motorec-no-ara/2", "garments/motorec/5"]
+    assert sorted(summary.logged) == logged
+    assert summary.missing == ["garments/popularity/1", "garments/bpr/2"]
+    parent = parent_of("motorec-no-ara").data.tags
+    assert (parent["is_ablation"], parent["seeds"]) == ("true", "1, 2")
+
+
+def test_a_model_has_the_seeds_of_its_tables_whatever_its_ablations_have(project: Path) -> None:
+    run = project / "params" / "run.yaml"
+    run.write_text(yaml.safe_dump(yaml.safe_load(run.read_text()) | {"models": [], "token_models": ["motorec"]}))
+    for seed in (1, 2, 3):
+        write_run("motorec", seed, 0.3)
+    assert tracking.replay().logged == ["garments/motorec/1", "garments/motorec/2"]
+
+
 def test_a_run_cut_short_is_logged_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     write_run("bpr", 1, 0.3)
 
