@@ -65,8 +65,10 @@ tune: setup
 tuned: setup
 	@$(BIN)/python -m motorec.tuning $(DATASET) $(MODELS) --apply
 
-# One setting at a time, JOBS side by side; PARAMETERS="gamma K" for some of those in params/sensitivity.yaml.
+# One setting at a time, on garments unless you say another, JOBS side by side; PARAMETERS="gamma K" for some of those in
+# params/sensitivity.yaml.
 PARAMETERS ?=
+sensitivity: DATASET := garments
 sensitivity: setup
 	@$(BIN)/python -m motorec.sensitivity $(DATASET) $(PARAMETERS) --jobs $(JOBS)
 
