@@ -57,6 +57,7 @@ def tiny_project(folder: Path) -> Path:
     for name in ("motorec", "notebooks", "params", ".dvc"):
         left_out = shutil.ignore_patterns("__pycache__", "cache", "tmp", ".ipynb_checkpoints")
         shutil.copytree(ROOT / name, folder / name, ignore=left_out)
+    shutil.copytree(ROOT / "results" / "efficiency", folder / "results" / "efficiency")  # measured, by no stage
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "README.md"):
         shutil.copy2(ROOT / name, folder / name)
     (folder / "params" / "run.yaml").write_text(yaml.safe_dump(TINY_RUN))

@@ -10,14 +10,16 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 from motorec import paths
-from motorec.config import load_model, load_run, load_run_for
+from motorec.config import load_ablations, load_model, load_profile, load_run, load_run_for
 from motorec.models import model_class
-from motorec.reporting import summary
+from motorec.reporting import ablations, summary
+from motorec.reporting.runs import expected_runs, load_metrics
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -133,6 +135,7 @@ def test_dvc_and_paths_speak_of_the_same_places() -> None:
         paths.pages("D"),
         paths.pages() / "index.html",
         paths.readable("D"),
+        ablations.folder("D"),
     ):
         assert paths.shown(path) in outs
 
@@ -185,6 +188,47 @@ def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatc
     written.write_bytes((ROOT / "README.md").read_bytes())
     summary.update_readme(written)
     assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
+
+
+@pytest.mark.parametrize("dataset", load_profile("ablations").datasets)
+@pytest.mark.parametrize("model", load_profile("ablations").token_models)
+def test_the_tables_of_ablations_are_those_of_the_runs(dataset: str, model: str) -> None:
+    bases = load_ablations()
+    runs = [run for run in expected_runs(load_profile("ablations", dataset), dataset) if run.role != "oracle"]
+    mine = [run for run in runs if model in (run.model, bases[run.model].base if run.model in bases else "")]
+    unfinished = {run.model for run in mine if not run.places_file.is_file()}
+    mine = [run for run in mine if run.model not in unfinished]
+    file = ablations.folder(dataset) / f"{model}.csv"
+    if model in unfinished or {run.model for run in mine} == {model}:
+        assert not file.exists()
+        return
+    table = pd.read_csv(file).set_index("model")
+    assert list(table.index) == list(dict.fromkeys(run.model for run in mine))
+    values = load_metrics(mine).query("split == 'test'")
+    values = values.assign(metric=values["group"] + "/" + values["metric"])
+    means = values.pivot_table(values="value", index="model", columns="metric", aggfunc="mean").loc[table.index]
+    shown = [column for column in table if column in means]
+    assert len(shown) == 4
+    assert table["seeds"].tolist() == values.groupby("model")["seed"].nunique()[table.index].tolist()
+    pd.testing.assert_frame_equal(table[shown], means[shown], check_names=False, atol=1e-6, rtol=0)
+
+
+def test_every_file_that_dvc_plots_is_in_git_or_made_by_a_run_and_has_its_columns() -> None:
+    plots = [values for plot in yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"] for values in plot.values()]
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    run, metric = load_run(), yaml.safe_load((ROOT / "params" / "train.yaml").read_text())["metric"]
+    histories = {
+        paths.shown(paths.run_data(name, one.model, one.seed) / "history.csv")
+        for name in run.datasets
+        for one in expected_runs(run, name)
+        if one.model in run.trained
+    }
+    assert len(plots) >= 7
+    for plot in plots:
+        for file, column in plot["y"].items():
+            assert file in [*tracked, *histories]
+            columns = set(pd.read_csv(ROOT / file, nrows=1)) if file in tracked else {"epoch", f"valid/{metric}"}
+            assert {plot["x"], column} <= columns, file
 
 
 def test_reading_the_tokens_depends_on_what_makes_them_and_on_no_model() -> None:
