@@ -8,12 +8,14 @@ import json
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from motorec import paths
 from motorec.config import load_ablations, load_model, load_profile, load_run, load_run_for
@@ -40,6 +42,14 @@ def test_the_lock_satisfies_what_the_project_asks_for() -> None:
         name = re.sub(r"[-_.]+", "-", requirement.name.lower())
         assert name in pins, f"{name} is not in requirements.lock: run `make lock`"
         assert requirement.specifier.contains(pins[name]), f"{text}, but the lock has {pins[name]}: run `make lock`"
+
+
+def test_all_that_is_locked_is_for_every_python_3_11() -> None:
+    pins = locked()
+    for package in distributions():
+        name, pythons = re.sub(r"[-_.]+", "-", package.name.lower()), package.metadata["Requires-Python"]
+        if pythons and pins.get(name) == package.version:
+            assert SpecifierSet(pythons).contains("3.11.0"), f"{name} {package.version} is for Python {pythons}"
 
 
 def test_torch_is_pinned_and_no_accelerator_package_comes_with_it() -> None:
