@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
-PATIENCE = 60  # seconds until something must have appeared
+PATIENCE = 180  # seconds until something must have appeared
 
 
 def main() -> None:
