@@ -86,11 +86,12 @@ def metric_name(key: str) -> str:
     """What MLflow calls a key of `metrics.json`: `test/all/recall@20` becomes `test/all/recall_at_20`.
 
     Raises:
-        DataError: The key holds `_at_` already, so that the name could not be turned back.
+        DataError: The name could not be turned back, since the key holds `_at_` already or something that becomes it.
     """
-    if "_at_" in key:
+    name = key.replace("@", "_at_")
+    if file_key(name) != key:
         raise DataError(f"The metric {key!r} cannot be logged: `_at_` stands for `@` in MLflow. Give it another name.")
-    return key.replace("@", "_at_")
+    return name
 
 
 def file_key(name: str) -> str:

@@ -47,7 +47,7 @@ def test_the_lock_satisfies_what_the_project_asks_for() -> None:
 def test_all_that_is_locked_is_for_every_python_3_11() -> None:
     pins = locked()
     for package in distributions():
-        name, pythons = re.sub(r"[-_.]+", "-", package.name.lower()), package.metadata["Requires-Python"]
+        name, pythons = re.sub(r"[-_.]+", "-", package.name.lower()), package.metadata.get("Requires-Python")
         if pythons and pins.get(name) == package.version:
             assert SpecifierSet(pythons).contains("3.11.0"), f"{name} {package.version} is for Python {pythons}"
 
