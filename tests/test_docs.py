@@ -109,7 +109,8 @@ def test_the_fidelitys_table_of_parts_is_that_of_the_ablations() -> None:
                 (row["model"], row["group"], row["metric"]): row for row in read(folder / "motorec-significance.csv")
             }
             if key not in tested:
-                assert cell == "–", (title, column)
+                waits = (RESULTS / "runs" / dataset / PARTS[title]).is_dir()  # for its table: see test_repository.py
+                assert waits or cell == "–", (title, column)
                 continue
             figure = cell.strip("*")
             assert figure == written(float(tested[key]["difference"]), figure), (title, column)

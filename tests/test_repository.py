@@ -200,9 +200,9 @@ def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatc
     assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
 
 
-# Seven of TokenBridge's ablations on H&M were run before the places of targets were kept. Until they are run again the
-# table stays as it is: its rows are checked, and a finished ablation that it does not have is no fault.
-WAITING = {("hm", "tokenbridge")}
+# Some ablations on H&M were run before the places of targets were kept. Until they are run again the tables stay as they
+# are: their rows are checked, and a finished ablation that they do not have is no fault.
+WAITING = {("hm", "motorec"), ("hm", "tokenbridge")}
 
 
 @pytest.mark.parametrize("dataset", load_profile("ablations").datasets)
