@@ -200,8 +200,8 @@ def test_the_readmes_results_are_those_of_the_results(tmp_path: Path, monkeypatc
     assert written.read_text() == (ROOT / "README.md").read_text(), "stale: `dvc repro summary` writes it anew"
 
 
-# Some ablations on H&M were run before the places of targets were kept. Until they are run again the tables stay as they
-# are: their rows are checked, and a finished ablation that they do not have is no fault.
+# Some ablations on H&M were run before the places of targets were kept. Until they are run again the tables stay as
+# they are: their rows are checked, and a finished ablation that they do not have is no fault.
 WAITING = {("hm", "motorec"), ("hm", "tokenbridge")}
 
 
