@@ -29,6 +29,9 @@ from motorec.training import Fit, fingerprint, train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from motorec.tokenizer import RQVAE
+    from motorec.tokenizer.codes import Codes
+
 
 @dataclass
 class Experiment:
@@ -124,6 +127,37 @@ class Experiment:
         self.cost["epochs"] = float(len(fit.history))
         return fit
 
+    def codes(self, model: Recommender) -> dict[str, Codes]:
+        """The items' codes by the tokenizers that learn along with the model, as they are now.
+
+        Returns:
+            By modality, a row per item, -1 where it lacks the modality; empty for a model without such tokenizers, or
+            with continuous ones.
+        """
+        from motorec.tokenizer.codes import item_codes
+
+        quantizing = {name: one for name, one in self._tokenizers(model).items() if one.quantizer is not None}
+        return {name: item_codes(one, self.inputs.features[name]) for name, one in quantizing.items()}
+
+    def token_health(self, model: Recommender) -> dict[str, dict[str, float]]:
+        """`tokenizer.health` of the tokenizers that learn along with the model, as they are now.
+
+        Returns:
+            By modality; empty for a model without such tokenizers.
+        """
+        from motorec.tokenizer.health import health
+
+        features = self.inputs.features
+        return {
+            name: health(one, features[name].matrix[features[name].present])
+            for name, one in self._tokenizers(model).items()
+        }
+
+    @staticmethod
+    def _tokenizers(model: Recommender) -> dict[str, RQVAE]:
+        found: dict[str, RQVAE] = getattr(model, "tokenizers", {})  # most models have none
+        return found
+
     def evaluate(self, model: Recommender) -> dict[str, Evaluation]:
         """Validation and test, once, after all choices have been made."""
         started = time.perf_counter()
@@ -174,6 +208,7 @@ class Experiment:
             The metrics as written, by name.
         """
         from motorec.reporting.figures import save as save_figure
+        from motorec.tokenizer.health import for_json
 
         where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
         metrics = {name: round(value, 6) for result in results.values() for name, value in result.means.items()}
@@ -182,6 +217,9 @@ class Experiment:
             history = fit.history if fit is not None else pd.DataFrame(columns=["epoch"])
             validated = history.rename(columns={"valid": f"valid/{self.choice.training.metric}"})
             validated.to_csv(folder / "history.csv", index=False, float_format="%.6g")
+            tokens = self.token_health(model)
+            if tokens:
+                (folder / "tokens.json").write_text(_json(for_json(tokens)), encoding="utf-8")
             for name, figure in (figures or {}).items():
                 save_figure(figure, folder / f"{name}.png")
             if isinstance(model, torch.nn.Module):
@@ -206,5 +244,5 @@ class Experiment:
         return fingerprint(_json(self.settings()), interactions, *vectors)
 
 
-def _json(values: dict[str, Any]) -> str:
+def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -1,7 +1,8 @@
 """The pretrained codes, and what they are compared with: the same features as codes of other kinds.
 
-* `rqvae`: the pretrained tokenizers of notebook 03, as MoToRec finds them. It trains encoders and codebooks on,
-  together with the graph: the codes that it ends with are not these, and are not looked at.
+* `rqvae`: the pretrained tokenizers of notebook 03, as MoToRec finds them.
+* `joint`: what becomes of them. MoToRec trains encoders and codebooks on, together with the graph; these are the codes
+  that it ends with.
 * `no-sparsity`: RQ-VAEs pretrained with the same seed and settings but without the sparsity term.
 * `kmeans`: residual k-means on what the RQ-VAE's encoder is given (principal components of the features), with as many
   levels and codes: nothing is learned but where the codes are.
@@ -15,7 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from motorec import paths
 from motorec.data.dataset import Dataset
@@ -24,13 +24,14 @@ from motorec.features import Features
 from motorec.rarity import rarity_weights
 from motorec.seeding import numpy_generator
 from motorec.tokenizer import RQVAE, ResidualQuantizer, TokenizerSettings, load_tokenizers, new_tokenizers, pretrain
+from motorec.tokenizer.codes import Codes, item_codes, spread
 from motorec.tokenizer.placement import place
 
-Codes = Int[np.ndarray, "items levels"]
-
 OURS = "rqvae"  # the kind that is asked about; the others are there to compare
+JOINT = "joint"
 KINDS = {
     OURS: "RQ-VAE",
+    JOINT: "RQ-VAE, trained on",
     "no-sparsity": "RQ-VAE without sparsity term",
     "kmeans": "residual k-means",
     "random": "dealt at random",
@@ -38,9 +39,14 @@ KINDS = {
 
 
 def all_kinds(
-    dataset: Dataset, features: Mapping[str, Features], settings: TokenizerSettings, tau: int, seed: int
+    dataset: Dataset,
+    features: Mapping[str, Features],
+    settings: TokenizerSettings,
+    tau: int,
+    seed: int,
+    joint: Mapping[str, Codes] | None = None,
 ) -> dict[str, dict[str, Codes]]:
-    """Codes of every kind, for one seed; none has been trained with a recommender.
+    """Codes of every kind, for one seed.
 
     Args:
         dataset: Its training degrees weigh the items in pretraining.
@@ -48,6 +54,7 @@ def all_kinds(
         settings: Of the pretrained tokenizers. Where they have no sparsity term, no kind goes without it.
         tau: Items with fewer training interactions are cold.
         seed: The run's seed.
+        joint: The codes that this seed's MoToRec ended with, by modality; without, that kind is left out.
 
     Returns:
         By kind, in the order of `KINDS`, and modality; -1 where an item lacks the modality.
@@ -57,6 +64,8 @@ def all_kinds(
     """
     tokenizers = pretrained(dataset.name, features, settings, seed)
     found = {OURS: _codes(tokenizers, features)}
+    if joint:
+        found[JOINT] = dict(joint)
     if settings.sparsity > 0:
         without = settings.model_copy(update={"sparsity": 0.0})
         others = new_tokenizers(without, features, seed, dataset.name)
@@ -104,7 +113,7 @@ def residual_kmeans(tokenizer: RQVAE, features: Features, dataset: str, seed: in
     noise = torch.Generator().manual_seed(0)
     quantizer = ResidualQuantizer(rows.shape[1], settings.codebook_size, settings.levels, noise).double()
     place(quantizer, rows, "kmeans", numpy_generator(seed, dataset, "residual k-means", features.modality))
-    return _spread(quantizer.codes(rows).numpy(), features)
+    return spread(quantizer.codes(rows).numpy(), features.present)
 
 
 def dealt(codes: Codes, generator: np.random.Generator) -> Codes:
@@ -116,15 +125,4 @@ def dealt(codes: Codes, generator: np.random.Generator) -> Codes:
 
 
 def _codes(tokenizers: Mapping[str, RQVAE], features: Mapping[str, Features]) -> dict[str, Codes]:
-    found = {}
-    for modality, tokenizer in tokenizers.items():
-        rows = features[modality].matrix[features[modality].present]
-        found[modality] = _spread(tokenizer.codes(tokenizer.prepare(rows, torch.float64)).numpy(), features[modality])
-    return found
-
-
-def _spread(codes: Int[np.ndarray, "n levels"], features: Features) -> Codes:
-    """Codes of all items; -1 where one lacks the modality."""
-    found = np.full((len(features.present), codes.shape[1]), -1, dtype=np.int64)
-    found[features.present] = codes
-    return found
+    return {modality: item_codes(tokenizer, features[modality]) for modality, tokenizer in tokenizers.items()}

@@ -10,6 +10,7 @@ A run is a data set D, a model M and a seed S. MLflow is told what stands in
     data/notebooks/D/04_train-D-M-S.ipynb       the executed notebook
     data/timings/D/M/S.json                     seconds, memory, sizes
     data/tokens/D/S/health.json                 health of the tokenizers that the run started from
+    data/runs/D/M/S/tokens.json                 health of its own, once they have learned along with it
 
 and only the first must exist. A stage that DVC takes from its cache runs nothing, so nothing is logged while a model
 trains: `log_run` reads the files of a finished run, and `replay` (`make mlflow`) logs whatever runs the store lacks.
@@ -24,8 +25,9 @@ Tuning has an experiment of its own per data set: a parent run per study, with a
 
 Names in MLflow are the names in the files, with three rules: `recall@20` is called `recall_at_20`, since MLflow allows
 no `@` (`metric_name`, `file_key`); what is logged by epoch begins with `epoch/`, so that the validation curve and the
-final validation metric stay apart; what a run cost begins with `cost/`, the health of its tokenizers with `tokens/`. A
-parent has means under the names of its children and standard deviations under `sd/`.
+final validation metric stay apart; what a run cost begins with `cost/`, the health of the pretrained tokenizers with
+`tokens/`, and what training with the model has made of it with `trained_tokens/`. A parent has means under the names
+of its children and standard deviations under `sd/`.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-LAYOUT = 3  # raise it when this module logs something else, so that `replay` replaces the runs logged before
+    from motorec.reporting.runs import ExpectedRun
+
+LAYOUT = 4  # raise it when this module logs something else, so that `replay` replaces the runs logged before
 ALL_SEEDS = "all"  # tag `seed` of a parent run
 HEADLINE = ("test/all/recall@20", "test/all/ndcg@20", "test/cold/recall@20", "test/cold/ndcg@20", "test/warm/recall@20")
 SHOWN = ("test/all", "test/cold", "test/warm", "epoch/valid/all", "epoch", "cost")  # sections of charts
@@ -114,6 +118,7 @@ class RunFiles:
         timings: Seconds, memory and sizes, empty where the file is missing.
         tokens: Health of the pretrained tokenizers, as `<modality>/<measure>/<level>`; empty where the run started from
             none, or, as an ablation of theirs, made its own.
+        trained_tokens: Health of the tokenizers that learned along with the model; empty where none did.
         figures: Pictures.
         notebook: The executed notebook, if it is there.
         model_file: Weights; None for a model in closed form, or where they are not there.
@@ -129,6 +134,7 @@ class RunFiles:
     settings: dict[str, Any]
     timings: dict[str, Any]
     tokens: dict[str, float]
+    trained_tokens: dict[str, float]
     figures: list[Path]
     notebook: Path | None
     model_file: Path | None
@@ -175,7 +181,8 @@ class RunFiles:
         values = _read_json(metrics)
         left_out = str(values.pop("left_out", ""))
         about = _read_json(settings) if settings.is_file() else {}
-        health = _health_file(dataset, seed, about)
+        health, trained = _health_file(dataset, seed, about), data / "tokens.json"
+        known = [metrics, history, settings, weights, timings, notebook, *figures, trained]
         return cls(
             dataset=dataset,
             model=model,
@@ -186,12 +193,11 @@ class RunFiles:
             settings=about,
             timings=_read_json(timings) if timings.is_file() else {},
             tokens=_read_health(health) if health else {},
+            trained_tokens=_read_health(trained) if trained.is_file() else {},
             figures=figures,
             notebook=notebook if notebook.is_file() else None,
             model_file=weights if weights.is_file() else None,
-            fingerprint=_fingerprint(
-                [metrics, history, settings, weights, timings, notebook, *figures, *([health] if health else [])]
-            ),
+            fingerprint=_fingerprint([*known, *([health] if health else [])]),
         )
 
     def params(self) -> dict[str, str]:
@@ -215,9 +221,10 @@ class RunFiles:
         }
 
     def finals(self) -> dict[str, float]:
-        """Final metrics, costs and the tokenizers' health, by their names in MLflow."""
+        """Final metrics, costs and the tokenizers' health before and after, by their names in MLflow."""
         costs = {f"cost/{key}": float(value) for key, value in self.timings.items() if isinstance(value, int | float)}
         tokens = {f"tokens/{key}": value for key, value in self.tokens.items()}
+        tokens |= {f"trained_tokens/{key}": value for key, value in self.trained_tokens.items()}
         return {metric_name(key): value for key, value in (self.metrics | costs | tokens).items()}
 
     def curves(self) -> dict[str, dict[int, float]]:
@@ -786,13 +793,11 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
     by_model: dict[tuple[str, str], list[int]] = {}
     asked = config.load_run()
     names = datasets or dict.fromkeys(asked.datasets + asked.shown)
-    for run in (run for name in names for run in expected_runs(config.load_run_for(name), name)):
-        if run.metrics_file.is_file():
-            by_model.setdefault((run.dataset, run.model), []).append(run.seed)
-        else:
-            summary.missing.append(f"{run.dataset}/{run.model}/{run.seed}")
-    for (dataset, model), seeds in _ablated(names).items():
-        by_model.setdefault((dataset, model), seeds)
+    for name in names:
+        runs = expected_runs(config.load_run_for(name), name)
+        summary.missing += [f"{name}/{run.model}/{run.seed}" for run in runs if not run.metrics_file.is_file()]
+        by_model |= _seeds(expected_runs(config.load_profile("ablations", name), name))  # nobody misses these
+        by_model |= _seeds(runs)
     for (dataset, model), seeds in progress(by_model.items(), "MLflow"):
         with store() as client:
             experiment = _experiment(client, dataset)
@@ -805,15 +810,12 @@ def replay(datasets: Sequence[str] = ()) -> Summary:
     return summary
 
 
-def _ablated(datasets: Iterable[str]) -> dict[tuple[str, str], list[int]]:
-    """Which of the runs of `make ablations` are there: seeds by data set and model; nobody misses the others."""
-    from motorec.reporting.runs import expected_runs
-
+def _seeds(runs: Iterable[ExpectedRun]) -> dict[tuple[str, str], list[int]]:
+    """The seeds of the runs that are there, by data set and model."""
     found: dict[tuple[str, str], list[int]] = {}
-    for name in datasets:
-        for run in expected_runs(config.load_profile("ablations", name), name):
-            if run.metrics_file.is_file():
-                found.setdefault((name, run.model), []).append(run.seed)
+    for run in runs:
+        if run.metrics_file.is_file():
+            found.setdefault((run.dataset, run.model), []).append(run.seed)
     return found
 
 

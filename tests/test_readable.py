@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ import pandas as pd
 import pytest
 import yaml
 from planted import planted_dataset, planted_features
+from safetensors.torch import load_file
 from sklearn.metrics import adjusted_mutual_info_score, homogeneity_score
 
 from motorec import config, paths
 from motorec.data import Dataset
 from motorec.errors import DataError, LeftOut, ParamsError
+from motorec.experiment import Experiment
 from motorec.features import save_all
+from motorec.models.motorec import MoToRec
 from motorec.rarity import rarity_weights
 from motorec.readability import (
     Attribute,
@@ -28,6 +32,7 @@ from motorec.readability import (
     per_code,
     readings,
 )
+from motorec.reporting import walkthrough
 from motorec.reporting.readable import attributes_of, readable
 from motorec.tokenizer import TokenizerSettings, new_tokenizers, pretrain, save_tokenizers
 from motorec.tokenkinds import KINDS, all_kinds, dealt
@@ -245,7 +250,7 @@ def planted(project: Path) -> Dataset:
     shutil.copy2(project / "params" / "data" / "hm.yaml", project / "params" / "data" / "planted.yaml")
     change(project / "params" / "data" / "planted.yaml", attributes=["group", "tags"])
     change(project / "params" / "tokenize.yaml", **TINY)
-    change(project / "params" / "run.yaml", datasets=["planted"], seeds=[1, 2], sources=[])
+    change(project / "params" / "run.yaml", datasets=["planted"], seeds=[1, 2], sources=[], token_models=[])
     paths.write_whole(paths.raw("planted") / "items.jsonl", '{"item_id": "i0", "tags": ["x", "y"]}\n{"tags": "y"}\n')
     settings = config.parse(TokenizerSettings, config.load_tokenizer("planted"), "params/tokenize.yaml")
     weights = rarity_weights(dataset.item_degrees(), 10, settings.rarity)
@@ -258,7 +263,7 @@ def planted(project: Path) -> Dataset:
 
 def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Dataset) -> None:
     results = readable("planted")
-    assert results.kinds == list(KINDS)
+    assert results.kinds == [kind for kind in KINDS if kind != "joint"]
     assert results.modalities == ["text", "image"]
     table = results.table("attributes").set_index(["kind", "modality", "level", "attribute"])
     for modality in results.modalities:
@@ -269,13 +274,80 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert levels["rqvae", "text", 1] > 0.5
     assert levels["random", "text", 1] == 0
     assert "Of texts, most do" in results.finding()
-    # What a recommender makes of them is not measured: the verdict claims no more than was looked at.
+    # No MoToRec is run: the verdict claims no more than was looked at.
     assert "**Do pretrained tokens read" in results.finding()
+    assert "makes of them is not measured here" in results.finding()
     nothing = {seed: {**kinds, "rqvae": kinds["random"]} for seed, kinds in results.codes.items()}
     assert "Of texts, no more than by chance" in replace(results, codes=nothing).finding()
     best = results.shown.iloc[0]
     assert (best["readable"], best["attribute"], best["purity"]) == ("most", "group", 1.0)
     assert results.has_value(best)[results.items_of(best)].all()
+
+
+@pytest.fixture
+def joint(planted: Dataset, project: Path) -> Experiment:
+    """The planted project with MoToRec run for a few epochs, fast enough that items change their codes."""
+    change(project / "params" / "run.yaml", token_models=["motorec"], seeds=[1])
+    training = {"epochs": 4, "evaluate_every": 2, "learning_rate": 0.03}
+    change(project / "params" / "models" / "motorec.yaml", dim=8, training=training, per_dataset={})
+    experiment = Experiment.load("planted", "motorec", 1)
+    model = experiment.build()
+    experiment.save(model, experiment.fit(model), experiment.evaluate(model))
+    return experiment
+
+
+def test_what_motorec_makes_of_its_tokens_is_a_kind_of_its_own(joint: Experiment) -> None:
+    results = readable("planted")
+    assert results.kinds == list(KINDS)
+    model = joint.build()
+    before = joint.codes(model)
+    file = paths.run_data("planted", "motorec", 1) / "model.safetensors"
+    assert isinstance(model, MoToRec)
+    model.load_state_dict(load_file(file))
+    after = joint.codes(model)
+    for modality in ("text", "image"):
+        assert (results.codes[1]["rqvae"][modality] == before[modality]).all()
+        assert (results.codes[1]["joint"][modality] == after[modality]).all()
+    assert any((before[modality] != after[modality]).any() for modality in before)
+    levels = results.table("levels").set_index(["kind", "modality", "level"])["reading"]
+    shares = [f"{100 * levels[kind, 'text', 1]:.0f}%" for kind in ("joint", "rqvae")]
+    assert f"first level's codes of texts {shares[0]} (before: {shares[1]})" in results.finding()
+    assert "RQ-VAE less RQ-VAE, trained on" in results.finding()
+    file.unlink()
+    with pytest.raises(DataError, match=r"motorec/1/model\.safetensors is missing"):
+        readable("planted")
+
+
+def test_the_health_of_tokens_before_and_after_training(joint: Experiment) -> None:
+    model = joint.build()
+    before = joint.codes(model), joint.token_health(model)
+    told = json.loads((paths.run_data("planted", "motorec", 1) / "tokens.json").read_text())
+    assert isinstance(model, MoToRec)
+    model.load_state_dict(load_file(paths.run_data("planted", "motorec", 1) / "model.safetensors"))
+    after = joint.codes(model), joint.token_health(model)
+    assert told["text"]["perplexity/2"] == pytest.approx(after[1]["text"]["perplexity/2"], abs=1e-5)
+    table = walkthrough.learned_along(before, after)
+    assert list(table.index) == [("image", 1), ("image", 2), ("text", 1), ("text", 2)]
+    row = table.loc[("text", 2)]
+    assert row["in use, before"] == before[1]["text"]["used/2"]
+    assert row["perplexity, after"] == after[1]["text"]["perplexity/2"]
+    assert row["another code"] == (before[0]["text"][:, 1] != after[0]["text"][:, 1]).mean()
+    has = before[0]["image"][:, 0] >= 0  # one item lacks a picture
+    assert table.loc[("image", 1), "another code"] == (before[0]["image"] != after[0]["image"])[has, 0].mean()
+    assert walkthrough.learned_along(({}, {}), ({}, {})).empty
+
+
+@pytest.mark.parametrize("change_to", [{"stages": "two_stage"}, {"tokens": False}, {"tokenizer": {"quantize": False}}])
+def test_a_motorec_without_tokens_that_learn_is_no_kind(
+    change_to: dict[str, object], planted: Dataset, project: Path
+) -> None:
+    change(project / "params" / "run.yaml", token_models=["motorec"], seeds=[1])
+    training = {"epochs": 1, "evaluate_every": 1}
+    change(project / "params" / "models" / "motorec.yaml", dim=8, training=training, per_dataset={}, **change_to)
+    experiment = Experiment.load("planted", "motorec", 1)
+    model = experiment.build()
+    experiment.save(model, experiment.fit(model), experiment.evaluate(model))
+    assert "joint" not in readable("planted").kinds
 
 
 def test_every_kind_has_the_shape_of_the_pretrained_codes(planted: Dataset) -> None:

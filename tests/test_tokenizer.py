@@ -24,9 +24,9 @@ from motorec.features import Features
 from motorec.models import build
 from motorec.models.channels import CodeChannel
 from motorec.models.motorec import MoToRec
-from motorec.models.tokens import item_codes
 from motorec.rarity import rarity_weights
 from motorec.tokenizer import RQVAE, TokenizerSettings, load_tokenizers, new_tokenizers, pretrain, save_tokenizers
+from motorec.tokenizer.codes import item_codes
 from motorec.tokenizer.estimators import Estimator
 from motorec.tokenizer.health import by_level, collisions, health, kept_neighbours, perplexity, usage
 from motorec.tokenizer.placement import Init

@@ -185,7 +185,14 @@ def test_a_run_tells_the_health_of_the_tokenizers_that_it_started_from() -> None
         "tokens/image/perplexity/2": 31.5,
     }
     own = client().get_run(tracking.log_run("garments", "motorec-no-ara", 1)).data.metrics
-    assert not [name for name in own if name.startswith("tokens/")]
+    assert not [name for name in own if name.startswith(("tokens/", "trained_tokens/"))]
+    # What became of them in training is there for every run that has noted it.
+    paths.write_whole(
+        paths.run_data("garments", "motorec-no-ara", 1) / "tokens.json",
+        json.dumps({"text": {"used/1": 0.25, "explained/1": None}}),
+    )
+    own = client().get_run(tracking.log_run("garments", "motorec-no-ara", 1)).data.metrics
+    assert {name: value for name, value in own.items() if "tokens/" in name} == {"trained_tokens/text/used/1": 0.25}
     health["text"]["used/1"] = 0.5
     paths.write_whole(folder / "health.json", json.dumps(health))
     assert client().get_run(tracking.log_run("garments", "motorec", 1)).data.metrics["tokens/text/used/1"] == 0.5

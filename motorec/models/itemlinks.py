@@ -19,9 +19,9 @@ from motorec.features import Features
 from motorec.graph import row_normalise
 from motorec.itemgraph import content_graph
 from motorec.models.itemknn import nearest_in_blocks
-from motorec.models.tokens import item_codes
 from motorec.tokengraph import incidence
 from motorec.tokenizer import RQVAE
+from motorec.tokenizer.codes import item_codes
 
 
 def item_links(

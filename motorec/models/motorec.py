@@ -125,6 +125,7 @@ class MoToRec(EmbeddingRecommender):
         self.users = embedding_table(n_users, settings.dim, generator)
         self.items = embedding_table(n_items, settings.dim, generator)
         self.register_buffer("rarity", torch.from_numpy(weights), persistent=False)
+        self._modalities = tuple(tokenizers)
         self._channels = nn.ModuleList(
             self._channel(modality, tokenizer, inputs, generator)
             for modality, tokenizer in tokenizers.items()
@@ -154,6 +155,12 @@ class MoToRec(EmbeddingRecommender):
     def channels(self) -> list[ContentChannel | CodeChannel]:
         """The content channels, by the modalities' names in alphabetical order."""
         return cast(list[ContentChannel | CodeChannel], list(self._channels))
+
+    @property
+    def tokenizers(self) -> dict[str, RQVAE]:
+        """The tokenizers that learn along with the graph; none where the second of two stages has frozen the codes."""
+        pairs = zip(self._modalities, self.channels, strict=False)  # no channels without tokens
+        return {name: channel.tokenizer for name, channel in pairs if isinstance(channel, ContentChannel)}
 
     def _channel(
         self, modality: str, tokenizer: RQVAE, inputs: Inputs, generator: torch.Generator

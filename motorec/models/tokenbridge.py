@@ -58,11 +58,12 @@ from motorec.models.base import Inputs, TrainedRecommender, embedding_table
 from motorec.models.dense import DenseSettings, LinearRecommender, interaction_gram, item_weights, require_memory
 from motorec.models.layers import Content
 from motorec.models.softmax import softmax_loss
-from motorec.models.tokens import item_codes, pretrained_tokenizers
+from motorec.models.tokens import pretrained_tokenizers
 from motorec.rarity import rarity_weights
 from motorec.seeding import numpy_generator
 from motorec.tokengraph import TokenGraph, unit_rows_on_average, weighted_incidence
 from motorec.tokenizer import TokenizerSettings
+from motorec.tokenizer.codes import item_codes
 from motorec.tokenizer.committee import CommitteeSettings, committee_codes
 
 TITLE = "TokenBridge"

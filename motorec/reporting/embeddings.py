@@ -59,10 +59,16 @@ def item_vectors(run: ExpectedRun) -> Float[np.ndarray, "items d"]:
         DataError: The weights are missing, or are not those that the run's metrics were made with.
         ParamsError: The model has no item embeddings.
     """
-    experiment, model = restored(run)
-    check(run, experiment, model)
+    _, model = trained(run)
     with torch.no_grad():
         return model.embeddings()[1].numpy()
+
+
+def trained(run: ExpectedRun) -> tuple[Experiment, EmbeddingRecommender]:
+    """A trained model, put together again and found to score as it did; errors as in `item_vectors`."""
+    experiment, model = restored(run)
+    check(run, experiment, model)
+    return experiment, model
 
 
 def restored(run: ExpectedRun) -> tuple[Experiment, EmbeddingRecommender]:

@@ -7,9 +7,10 @@
     results.finding()                  # what the numbers say, in sentences
     results.write()                    # results/readable/garments/*.csv, .md, .tex, .png, .pdf
 
-It reads what stages 01 to 03 left and needs no model's run. The measures are in `motorec.readability`, the kinds of
-codes in `motorec.tokenkinds`. Which tokens are shown is a rule (`Readable.shown`), nobody's choice. Pictures are shown
-of the planted catalogue only, and titles, in the notebook, of data that the repository makes or fetches by itself.
+It reads what stages 01 to 03 left, and what MoToRec's runs have made of their tokenizers. The measures are in
+`motorec.readability`, the kinds of codes in `motorec.tokenkinds`. Which tokens are shown is a rule (`Readable.shown`),
+nobody's choice. Pictures are shown of the planted catalogue only, and titles, in the notebook, of data that the
+repository makes or fetches by itself.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ from motorec.features import load_all, require_content
 from motorec.readability import Attribute, chance_purity, dci, information, mutual_information_gap, per_code, readings
 from motorec.reporting import tables
 from motorec.reporting.codebooks import MODALITIES
+from motorec.reporting.embeddings import trained
 from motorec.reporting.readable_tables import COMPARED, TABLES, WHOLE, finished
+from motorec.reporting.runs import expected_runs, with_results
 from motorec.seeding import numpy_generator
 from motorec.tokenizer import TokenizerSettings
-from motorec.tokenkinds import OURS, Codes, all_kinds
+from motorec.tokenizer.codes import Codes
+from motorec.tokenkinds import OURS, all_kinds
 
 Piece = TypeVar("Piece")
 TOGETHER = "both"  # what all modalities together are called
@@ -328,7 +332,7 @@ def readable(dataset: str) -> Readable:
 
     Raises:
         LeftOut: The data set has no attributes in params, or its tokenizers have no codes. A file says why.
-        DataError: Something of the stages before is missing.
+        DataError: Something of the stages before is missing, a run of MoToRec among them.
         ParamsError: A file in params/ is wrong.
     """
     about, run = config.load_dataset(dataset), config.load_run_for(dataset)
@@ -345,8 +349,29 @@ def readable(dataset: str) -> Readable:
     data = Dataset.load(paths.catalogue(dataset))
     features = require_content(load_all(dataset), dataset)
     tau = config.load_evaluation(dataset).cold_below
-    codes = {seed: all_kinds(data, features, settings, tau, seed) for seed in run.seeds}
+    joint = trained_on(run, dataset)
+    codes = {seed: all_kinds(data, features, settings, tau, seed, joint.get(seed)) for seed in run.seeds}
     return Readable(data, about.title, attributes_of(data, about.attributes), codes, config.load_report())
+
+
+def trained_on(run: config.RunSettings, dataset: str) -> dict[int, dict[str, Codes]]:
+    """The codes that MoToRec ended with, by seed and modality.
+
+    Args:
+        run: What is run. Where it has no MoToRec, or one that does not train its tokenizers on, there are none.
+        dataset: The data set's name.
+
+    Raises:
+        DataError: A run is missing, or its weights do not go with its metrics.
+    """
+    names = [name for name in run.token_models if config.load_model(name, dataset).kind == "motorec"]
+    found: dict[int, dict[str, Codes]] = {}
+    for one in with_results([one for one in expected_runs(run, dataset) if one.model in names[:1]]):
+        experiment, model = trained(one)
+        codes = experiment.codes(model)
+        if codes:
+            found[one.seed] = codes
+    return found
 
 
 def attributes_of(dataset: Dataset, names: Sequence[str]) -> tuple[Attribute, ...]:

@@ -20,7 +20,13 @@ from motorec.tokenkinds import KINDS
 
 THUMBNAIL = 92  # pixels along each edge of a picture
 FRAME = 4  # pixels of the frame around one
-SHADES = {"rqvae": 0, "no-sparsity": 1, "kmeans": 2, "random": 7}  # of the palette, the same in every figure
+SHADES = {
+    "rqvae": 0,
+    "joint": 9,
+    "no-sparsity": 1,
+    "kmeans": 2,
+    "random": 7,
+}  # of the palette, the same in every figure
 
 
 @themed

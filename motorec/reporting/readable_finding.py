@@ -8,7 +8,7 @@ import pandas as pd
 
 from motorec.reporting.codebooks import MODALITIES
 from motorec.reporting.readable_tables import WHOLE, difference, rule
-from motorec.tokenkinds import KINDS, OURS
+from motorec.tokenkinds import JOINT, KINDS, OURS
 
 if TYPE_CHECKING:
     from motorec.reporting.readable import Readable
@@ -19,7 +19,9 @@ def finding(results: Readable) -> str:
     points = [verdict(results)]
     for modality in results.modalities:
         points += [_reading(results, modality), _told(results, modality)]
-        points += [_against(results, modality, kind) for kind in results.kinds if kind in ("kmeans", "no-sparsity")]
+        points += [
+            _against(results, modality, kind) for kind in results.kinds if kind in ("joint", "kmeans", "no-sparsity")
+        ]
     points.append(_apart(results))
     if len(results.seeds) > 1:
         share = f"{100 * (1 - results.settings.alpha):g}%"
@@ -34,7 +36,7 @@ def verdict(results: Readable) -> str:
     """Whether pretrained tokens read as a value: most of them, some only, or no more than by chance; of each modality.
 
     Judged are the codes of the first level. More than by chance is more than codes dealt out at random in every seed.
-    What a recommender makes of the tokens, where it trains the tokenizer on, is another matter, and said to be.
+    What MoToRec makes of them, training the tokenizers on, is told behind it.
     """
     words = []
     for modality in results.modalities:
@@ -48,8 +50,20 @@ def verdict(results: Readable) -> str:
         rest = f", of those below {', '.join(map(_percent, below))}" if len(below) else ""
         words.append(f"{MODALITIES[modality]}, {how}: of the first level's codes {_percent(ours.mean())}{rest}")
     told = f"A code does if {rule(results.settings)}."
-    later = "What training together with a recommender makes of them is not measured."
-    return f"**Do pretrained tokens read as a value of an attribute?** Of {'; of '.join(words)}. {told} {later}"
+    asked = "**Do pretrained tokens read as a value of an attribute?**"
+    return f"{asked} Of {'; of '.join(words)}. {told} {_later(results)}"
+
+
+def _later(results: Readable) -> str:
+    """What is left of it once MoToRec has trained the tokenizers on."""
+    if JOINT not in results.kinds:
+        return "What training together with a recommender makes of them is not measured here."
+    table = results.table("levels")
+    words = []
+    for modality in results.modalities:
+        before, after = (_row(table, modality=modality, level=1, kind=kind)["reading"] for kind in (OURS, JOINT))
+        words.append(f"of {MODALITIES[modality]} {_percent(after)} (before: {_percent(before)})")
+    return f"Once MoToRec has trained the tokenizers on, of the first level's codes {', '.join(words)} do."
 
 
 def _reading(results: Readable, modality: str) -> str:

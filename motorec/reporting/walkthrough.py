@@ -21,6 +21,7 @@ from motorec.rarity import Reading, rarity_weights
 from motorec.reporting.codebooks import MODALITIES
 from motorec.reporting.figures import grid, palette, themed
 from motorec.reporting.readable import attributes_of
+from motorec.tokenizer.codes import Codes
 
 if TYPE_CHECKING:
     from motorec.models.motorec import MoToRec
@@ -243,6 +244,31 @@ def sharing(
         for token in pd.Series(code[:, 0]).value_counts().index[:tokens]:
             groups[f"{modality} token {token}"] = items[code[:, 0] == token]
     return groups
+
+
+Tokens = tuple[Mapping[str, Codes], Mapping[str, Mapping[str, float]]]
+
+
+def learned_along(before: Tokens, after: Tokens) -> pd.DataFrame:
+    """What training with a model has made of its tokens.
+
+    Args:
+        before: The items' codes and the tokenizers' health, by modality: `Experiment.codes` and `.token_health`.
+        after: The same once the model is trained.
+
+    Returns:
+        A row per modality and level: the share of the codes in use and the perplexity, before and after, and the share
+        of the items that have another code now. No row where nothing with codes learns along.
+    """
+    (codes, health), (new_codes, new_health) = before, after
+    rows = {}
+    for one in codes:
+        for level, (old, new) in enumerate(zip(codes[one].T, new_codes[one].T, strict=True), start=1):
+            row = {}
+            for name, measure in (("in use", f"used/{level}"), ("perplexity", f"perplexity/{level}")):
+                row |= {f"{name}, before": health[one][measure], f"{name}, after": new_health[one][measure]}
+            rows[one, level] = row | {"another code": float((old != new)[old >= 0].mean())}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float[np.ndarray, " items"]]:

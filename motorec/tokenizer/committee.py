@@ -24,6 +24,7 @@ from motorec.errors import DataError
 from motorec.features import Features
 from motorec.features.components import principal_components
 from motorec.seeding import numpy_generator
+from motorec.tokenizer.codes import spread
 from motorec.tokenizer.placement import place
 from motorec.tokenizer.quantizer import ResidualQuantizer
 
@@ -89,9 +90,7 @@ class Committee:
         """
         rows = self._components(self._rows(features))
         found = np.concatenate([member.codes(rows).numpy() for member in self.members], axis=1)
-        codes = np.full((len(features.present), found.shape[1]), -1, dtype=np.int64)
-        codes[features.present] = found
-        return codes
+        return spread(found, features.present)
 
     def _rows(self, features: Features) -> Float[np.ndarray, "n width"]:
         """The features of the items that have the modality."""

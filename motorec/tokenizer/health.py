@@ -94,6 +94,14 @@ def _explained(tokenizer: RQVAE, inputs: Float[Tensor, "n inputs"], latent: Floa
     return 1 - error / variance if variance > 0 else float("nan")
 
 
+def for_json(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Health of several modalities as a file holds it: six decimals, null for a figure without a value."""
+    return {
+        modality: {name: None if np.isnan(value) else round(value, 6) for name, value in values.items()}
+        for modality, values in figures.items()
+    }
+
+
 def by_level(figures: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Health of several modalities as a table: a row per modality and level, a column per measure."""
     rows: dict[tuple[str, int], dict[str, float]] = {}

@@ -19,6 +19,7 @@ from motorec.errors import DataError
 from motorec.features import Features
 from motorec.progress import progress
 from motorec.seeding import numpy_generator, torch_generator
+from motorec.tokenizer.health import for_json
 from motorec.tokenizer.placement import place, revive
 from motorec.tokenizer.rqvae import RQVAE, TokenizerSettings
 
@@ -176,17 +177,13 @@ def save_tokenizers(
         histories: What `pretrain` gave.
         figures: What `health` gave, by modality; a figure without a value is written as null.
     """
-    known = {
-        modality: {name: None if np.isnan(value) else round(value, 6) for name, value in values.items()}
-        for modality, values in figures.items()
-    }
     with paths.whole_folder(folder) as scratch:
         for modality, tokenizer in tokenizers.items():
             save_file(tokenizer.state_dict(), scratch / f"{modality}.safetensors")
             about = json.dumps(tokenizer.settings.model_dump(mode="json"), indent=2)
             (scratch / f"{modality}.json").write_text(about + "\n", encoding="utf-8")
             histories[modality].to_csv(scratch / f"{modality}.csv", index=False, float_format="%.6g")
-        (scratch / "health.json").write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+        (scratch / "health.json").write_text(json.dumps(for_json(figures), indent=2) + "\n", encoding="utf-8")
 
 
 def load_tokenizers(folder: Path, tokenizers: Mapping[str, RQVAE]) -> bool:
