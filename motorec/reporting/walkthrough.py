@@ -264,7 +264,7 @@ def learned_along(before: Tokens, after: Tokens) -> pd.DataFrame:
     rows = {}
     for one in codes:
         for level, (old, new) in enumerate(zip(codes[one].T, new_codes[one].T, strict=True), start=1):
-            row = {}
+            row: dict[str, float] = {}
             for name, measure in (("in use", f"used/{level}"), ("perplexity", f"perplexity/{level}")):
                 row |= {f"{name}, before": health[one][measure], f"{name}, after": new_health[one][measure]}
             rows[one, level] = row | {"another code": float((old != new)[old >= 0].mean())}
