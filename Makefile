@@ -68,7 +68,7 @@ tuned: setup
 # One setting at a time, on garments unless you say another, JOBS side by side; PARAMETERS="gamma K" for some of those in
 # params/sensitivity.yaml.
 PARAMETERS ?=
-sensitivity: DATASET := garments
+sensitivity: DATASET := $(if $(filter environment,$(origin DATASET)),$(DATASET),garments)
 sensitivity: setup
 	@$(BIN)/python -m motorec.sensitivity $(DATASET) $(PARAMETERS) --jobs $(JOBS)
 

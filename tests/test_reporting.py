@@ -574,6 +574,22 @@ def test_a_data_set_without_truth_has_the_rest_and_no_report_has_the_ablations(m
         results.table("ablation")
 
 
+def test_validation_curves_are_means_over_seeds_while_all_were_validated(made: Path):
+    report("garments").write_curves()
+    folder = made / "results" / "figures" / "garments" / "training"
+    assert {file.stem for file in folder.iterdir()} == {"lightgcn", "freedom", "motorec", "tokenbridge"}
+    curve = pd.read_csv(folder / "lightgcn.csv")
+    # Fabricated: three seeds of 31 to 33 epochs, validated every five; the value is level (1 - 1 / epoch).
+    assert curve["epoch"].tolist() == [5, 10, 15, 20, 25, 30]
+    assert curve["valid/all/recall@20"].tolist() == pytest.approx(
+        [0.12 * (1 - 1 / e) for e in range(5, 31, 5)], abs=1e-6
+    )
+    history = paths.run_data("garments", "lightgcn", 2) / "history.csv"
+    pd.read_csv(history).query("epoch < 22").to_csv(history, index=False)
+    report("garments").write_curves()
+    assert pd.read_csv(folder / "lightgcn.csv")["epoch"].tolist() == [5, 10, 15, 20]
+
+
 @pytest.mark.usefixtures("made")
 def test_an_unknown_piece_names_the_nearest():
     with pytest.raises(ParamsError, match="'overall'"):

@@ -248,8 +248,9 @@ class Report:
         return save_both(self.figure(name), target or paths.figures() / self.dataset / f"{name}.png")
 
     def write(self) -> list[Path]:
-        """Write every table and figure of the data set, and what the joint tables need of it."""
+        """Write every table and figure of the data set, and what the joint tables and `dvc plots` need of it."""
         self.write_joint()
+        self.write_curves()
         return [self.write_table(name) for name in self.table_names] + [
             self.write_figure(name) for name in self.figure_names
         ]
@@ -261,6 +262,19 @@ class Report:
                 if self._has(name):
                     table = self.table(name)
                     (folder / f"{name}.csv").write_text(tables.to_csv(table), encoding="utf-8")
+
+    def write_curves(self) -> None:
+        """Write validation by epoch, a file per model of the training figure, for `dvc plots`: git has no histories.
+
+        A row is an epoch in which all seeds were validated, its values their means.
+        """
+        with paths.whole_folder(paths.figures() / self.dataset / "training") as folder:
+            for name in sorted(self.main & set(self.run.trained)):
+                history = load_history([run for run in self.models if run.model == name])
+                valid = list(history.filter(regex="^valid/"))
+                epochs = history[["epoch", *valid]].dropna().groupby("epoch")
+                means = epochs.mean()[epochs.size() == history["seed"].nunique()]
+                means.reset_index().to_csv(folder / f"{name}.csv", index=False, float_format="%.6f")
 
     def _cells(self, name: str, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
         titles = {run.model: run.title for run in self.runs}
