@@ -41,9 +41,8 @@ def information(table: pd.DataFrame, title: str) -> Figure:
     """
     modalities, levels, attributes = (list(table[name].unique()) for name in ("modality", "level", "attribute"))
     kinds = list(table["kind"].unique())
-    figure, axes = grid(
-        len(modalities), len(levels), 2.5, 0.36 * len(attributes) + 0.8, f"{title}: what tokens tell", share_y=True
-    )
+    height = 0.1 * len(kinds) * len(attributes) + 1.2
+    figure, axes = grid(len(modalities), len(levels), 2.5, height, f"{title}: what tokens tell", share_y=True)
     step = 0.62 / len(kinds)
     for row, modality in zip(axes, modalities, strict=True):
         for axis, level in zip(row, levels, strict=True):
@@ -66,7 +65,7 @@ def information(table: pd.DataFrame, title: str) -> Figure:
             axis.set_ylim(len(attributes) - 0.5, -0.5)
             axis.set_xlim(min(-0.03, table["ami"].min() - 0.03), max(0.2, 1.12 * table["ami"].max()))
             axis.set_title(f"{MODALITIES[modality]}, level {level}")
-            axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     for axis in axes[-1]:
         axis.set_xlabel("AMI with the attribute")
     handles, names = axes[0, 0].get_legend_handles_labels()

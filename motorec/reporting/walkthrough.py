@@ -197,7 +197,8 @@ def pretraining(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
         for row, (name, axis_label) in enumerate((("loss", "loss"), ("dead", "unused codes"))):
             axis = axes[row, column]
             axis.plot(history["epoch"], history[name], color=palette()[row])
-            axis.set_ylim(bottom=0)
+            top = 1.05 * history[name].max() or 1.0  # where no code is ever unused the line is at 0, and to be seen
+            axis.set_ylim(-0.03 * top, top)
             if column == 0:
                 axis.set_ylabel(axis_label)
         axes[0, column].set_title(MODALITIES[modality])
