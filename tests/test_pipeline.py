@@ -83,10 +83,13 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def outputs(notebook: Path) -> list[tuple[str, list[object]]]:
-    """Each code cell and what stands below it, but for progress and for the pipeline's cell of parameters."""
+    """Each code cell and what stands below it, but for progress, numbers of cells, and the pipeline's own parameters."""
     cells = json.loads(notebook.read_text())["cells"]
     return [
-        ("".join(cell["source"]), [output for output in cell["outputs"] if output.get("name") != "stderr"])
+        (
+            "".join(cell["source"]),
+            [output | {"execution_count": 0} for output in cell["outputs"] if output.get("name") != "stderr"],
+        )
         for cell in cells
         if cell["cell_type"] == "code" and "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
