@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,27 +95,65 @@ PARTS = {
 }
 
 
+def check_differences(columns: list[str], cells: list[str], ablation: str) -> None:
+    """A row of differences in NDCG@20 to the full model: the figures, what is bold, and what is not run."""
+    for column, cell in zip(columns, cells, strict=True):
+        if column.startswith("Paper"):
+            continue
+        dataset, cold = place_of(column)
+        tested = {
+            (row["model"], row["group"], row["metric"]): row
+            for row in read(RESULTS / "ablations" / dataset / "motorec-significance.csv")
+        }
+        row = tested.get((ablation, "cold" if cold else "all", "ndcg@20"))
+        if row is None:
+            assert cell == "–", (ablation, column)
+            continue
+        figure = cell.strip("*")
+        assert figure == written(float(row["difference"]), figure), (ablation, column)
+        assert cell.startswith("**") == (row["significant"] == "True"), (ablation, column)
+
+
 def test_the_fidelitys_table_of_parts_is_that_of_the_ablations() -> None:
-    """Differences, what is bold, and what is not run."""
     columns, lines = table_of("fidelity.md", "Without |")
     assert [line[0] for line in lines] == list(PARTS)
     for title, *cells in lines:
+        check_differences(columns[1:], cells, PARTS[title])
+
+
+def test_the_fidelitys_table_of_choices_is_that_of_the_ablations() -> None:
+    columns, lines = table_of("fidelity.md", "Choice |")
+    entries = yaml.safe_load((ROOT / "params" / "ablations.yaml").read_text())
+    named = [cells[0].strip("`") for _, *cells in lines]
+    mine = [name for name, entry in entries.items() if entry["base"] == "motorec"]
+    assert named == [name for name in mine if name not in PARTS.values()]
+    for _, name, *cells in lines:
+        check_differences(columns[2:], cells, name.strip("`"))
+
+
+KINDS = {
+    "Pretrained": "rqvae",
+    "Trained on by MoToRec": "joint",
+    "Without sparsity": "no-sparsity",
+    "Residual k-means": "kmeans",
+    "Dealt at random": "random",
+}
+
+
+def test_the_fidelitys_table_of_codes_that_read_is_that_of_the_results() -> None:
+    columns, lines = table_of("fidelity.md", "Codes that read, by level (1, 2, 3) |")
+    assert len(lines) == 5
+    for where, *cells in lines:
+        title, _, rest = where.partition(", ")
+        modality = {"pictures": "image", "texts": "text"}[rest.partition(" (")[0]]
+        levels = read(RESULTS / "readable" / DATASETS[title] / "levels.csv")
         for column, cell in zip(columns[1:], cells, strict=True):
-            if column.startswith("Paper"):
-                continue
-            dataset, cold = place_of(column)
-            folder = RESULTS / "ablations" / dataset
-            key = (PARTS[title], "cold" if cold else "all", "ndcg@20")
-            tested = {
-                (row["model"], row["group"], row["metric"]): row for row in read(folder / "motorec-significance.csv")
-            }
-            if key not in tested:
-                waits = (RESULTS / "runs" / dataset / PARTS[title]).is_dir()  # for its table: see test_repository.py
-                assert waits or cell == "–", (title, column)
-                continue
-            figure = cell.strip("*")
-            assert figure == written(float(tested[key]["difference"]), figure), (title, column)
-            assert cell.startswith("**") == (tested[key]["significant"] == "True"), (title, column)
+            here = [row for row in levels if (row["kind"], row["modality"]) == (KINDS[column], modality)]
+            shares = [float(row["reading"]) for row in here]
+            if set(shares) == {0.0}:
+                assert cell == "0, 0, 0"
+            else:
+                assert cell == (", ".join(written(share, ".123") for share in shares) or "–"), (where, column)
 
 
 BESIDE = {

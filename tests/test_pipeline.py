@@ -83,7 +83,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def outputs(notebook: Path) -> list[tuple[str, list[object]]]:
-    """Each code cell and what stands below it, but for progress, numbers of cells, and the pipeline's own parameters."""
+    """Each code cell and what stands below it, but for progress, cell numbers and the pipeline's own parameters."""
     cells = json.loads(notebook.read_text())["cells"]
     return [
         (
