@@ -279,6 +279,11 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert "makes of them is not measured here" in results.finding()
     nothing = {seed: {**kinds, "rqvae": kinds["random"]} for seed, kinds in results.codes.items()}
     assert "Of texts, no more than by chance" in replace(results, codes=nothing).finding()
+    everything, pictures = results.markdown("attributes"), results.markdown("attributes", "image")
+    assert "| Modality |" in everything
+    assert pictures.startswith("**Pictures.** ")
+    assert "| Modality |" not in pictures
+    assert pictures.count("\n") < everything.count("\n")
     best = results.shown.iloc[0]
     assert (best["readable"], best["attribute"], best["purity"]) == ("most", "group", 1.0)
     assert results.has_value(best)[results.items_of(best)].all()

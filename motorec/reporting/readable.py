@@ -270,11 +270,15 @@ class Readable:
 
         Args:
             name: The table's name.
-            only: The one modality to show.
+            only: The one modality to show; it is then told above the table, and no column.
         """
         table, piece = self.table(name), TABLES[name]
-        shown = table if only is None else table[table["modality"] == only]
-        return tables.to_markdown(finished(piece.cells(self, shown), tables.MARKDOWN), piece.caption(self))
+        if only is None:
+            return tables.to_markdown(finished(piece.cells(self, table), tables.MARKDOWN), piece.caption(self))
+        cells = piece.cells(self, table[table["modality"] == only])
+        del cells["Modality"]
+        above = f"**{MODALITIES[only].capitalize()}.** {piece.caption(self)}"
+        return tables.to_markdown(finished(cells, tables.MARKDOWN), above)
 
     def figure(self, name: str) -> Figure:
         """A figure, drawn.
