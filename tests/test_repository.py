@@ -237,11 +237,6 @@ def test_the_readmes_summary_is_drawn_from_the_results(tmp_path: Path, monkeypat
     assert (np.abs(pictures[0] - pictures[1]).max(axis=2) > 64).sum() < 50, "stale: `dvc repro summary` draws it anew"
 
 
-# Some ablations on H&M were run before the places of targets were kept. Until they are run again the tables stay as
-# they are: their rows are checked, and a finished ablation that they do not have is no fault.
-WAITING = {("hm", "tokenbridge")}
-
-
 @pytest.mark.parametrize("dataset", load_profile("ablations").datasets)
 @pytest.mark.parametrize("model", load_profile("ablations").token_models)
 def test_the_tables_of_ablations_are_those_of_the_runs(dataset: str, model: str) -> None:
@@ -255,9 +250,6 @@ def test_the_tables_of_ablations_are_those_of_the_runs(dataset: str, model: str)
         assert not file.exists()
         return
     table = pd.read_csv(file).set_index("model")
-    if (dataset, model) in WAITING:
-        assert unfinished & set(table.index), "all are finished: make the table anew, and have it wait no longer"
-        mine = [run for run in runs if run.model in table.index]
     assert list(table.index) == list(dict.fromkeys(run.model for run in mine))
     values = load_metrics(mine).query("split == 'test'")
     values = values.assign(metric=values["group"] + "/" + values["metric"])
