@@ -349,7 +349,7 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
         axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axis.set_yticks(np.arange(len(order)), list(titles.values()))
         axis.grid(visible=False, axis="y")
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set_ylim(len(order) - 0.4, -0.6)
     handles = [
         Line2D([], [], color=colours[place], marker=MARKERS[place], linewidth=1.8, label=label(metric))
         for place, metric in enumerate(metrics)
