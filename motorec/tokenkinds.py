@@ -30,7 +30,7 @@ from motorec.tokenizer.placement import place
 OURS = "rqvae"  # the kind that is asked about; the others are there to compare
 JOINT = "joint"
 KINDS = {
-    OURS: "RQ-VAE",
+    OURS: "RQ-VAE, pretrained",
     JOINT: "RQ-VAE, trained on",
     "no-sparsity": "RQ-VAE without sparsity term",
     "kmeans": "residual k-means",

@@ -93,7 +93,7 @@ def test_attributes_are_written_as_words_and_their_whiskers_explained() -> None:
     figure = readable_figures.information(pd.DataFrame(rows), "Data")
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["product type", "colour"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "RQ-VAE",
+        "RQ-VAE, pretrained",
         "± standard deviation over 2 seeds",
     ]
 
@@ -101,7 +101,7 @@ def test_attributes_are_written_as_words_and_their_whiskers_explained() -> None:
 def test_points_of_single_seeds_are_explained() -> None:
     rows = [{"kind": "rqvae", "modality": "text", "level": 1, "seed": seed, "reading": 0.4} for seed in (1, 2)]
     figure = readable_figures.reading(pd.DataFrame(rows), "Data")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["RQ-VAE", "one seed"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["RQ-VAE, pretrained", "one seed"]
 
 
 def test_maps_say_what_is_missing() -> None:

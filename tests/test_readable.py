@@ -314,10 +314,14 @@ def test_what_motorec_makes_of_its_tokens_is_a_kind_of_its_own(joint: Experiment
         assert (results.codes[1]["rqvae"][modality] == before[modality]).all()
         assert (results.codes[1]["joint"][modality] == after[modality]).all()
     assert any((before[modality] != after[modality]).any() for modality in before)
+    moved = results.table("levels").set_index(["kind", "modality", "level"])["moved"]
+    assert moved["joint", "text", 2] == (before["text"][:, 1] != after["text"][:, 1]).mean()
+    assert moved["joint", "image", 1] == (before["image"] != after["image"])[1:, 0].mean()  # the first has no picture
+    assert moved.drop("joint").isna().all()
     levels = results.table("levels").set_index(["kind", "modality", "level"])["reading"]
     shares = [f"{100 * levels[kind, 'text', 1]:.0f}%" for kind in ("joint", "rqvae")]
     assert f"first level's codes of texts {shares[0]} (before: {shares[1]})" in results.finding()
-    assert "RQ-VAE less RQ-VAE, trained on" in results.finding()
+    assert "pretrained less RQ-VAE, trained on" in results.finding()
     file.unlink()
     with pytest.raises(DataError, match=r"motorec/1/model\.safetensors is missing"):
         readable("planted")
@@ -342,8 +346,16 @@ def test_the_health_of_tokens_before_and_after_training(joint: Experiment) -> No
     assert walkthrough.learned_along(({}, {}), ({}, {})).empty
 
 
-@pytest.mark.parametrize("change_to", [{"stages": "two_stage"}, {"tokens": False}, {"tokenizer": {"quantize": False}}])
-def test_a_motorec_without_tokens_that_learn_is_no_kind(
+@pytest.mark.parametrize(
+    "change_to",
+    [
+        {"stages": "two_stage"},
+        {"tokens": False},
+        {"tokenizer": {"quantize": False}},
+        {"tokenizer": {"levels": 1}},  # tokenizers of its own: nothing became of those of notebook 03
+    ],
+)
+def test_a_motorec_that_does_not_train_the_tokens_on_is_no_kind(
     change_to: dict[str, object], planted: Dataset, project: Path
 ) -> None:
     change(project / "params" / "run.yaml", token_models=["motorec"], seeds=[1])

@@ -694,6 +694,7 @@ def test_a_model_left_out_is_named_under_every_table_and_in_no_row(made: Path):
     results = report("garments")
     note = "Left out: FREEDOM: FREEDOM needs image features, and garments has text."
     results.write()
+    assert not (made / "results/figures/garments/training/freedom.csv").exists()
     for name in results.table_names:
         markdown, printed, numbers = (
             (made / f"results/tables/garments/{name}.{kind}").read_text() for kind in ("md", "tex", "csv")

@@ -40,7 +40,7 @@ from motorec.reporting.runs import expected_runs, with_results
 from motorec.seeding import numpy_generator
 from motorec.tokenizer import TokenizerSettings
 from motorec.tokenizer.codes import Codes
-from motorec.tokenkinds import OURS, all_kinds
+from motorec.tokenkinds import JOINT, OURS, all_kinds
 
 Piece = TypeVar("Piece")
 TOGETHER = "both"  # what all modalities together are called
@@ -130,7 +130,10 @@ class Readable:
 
     @cached_property
     def reading_by_seed(self) -> pd.DataFrame:
-        """A row per seed, kind, modality and level: `codes` in use, `reading` of them, `items_reading` of the items."""
+        """A row per seed, kind, modality and level: `codes` in use, `reading` of them, `items_reading` of the items.
+
+        `moved` is the share of the items whose code training with MoToRec has changed; missing for the other kinds.
+        """
         codes = self.every_code.groupby([*LEVEL, "code"], sort=False).agg(
             items=("items", "max"), reads=("reads", "any")
         )
@@ -138,6 +141,11 @@ class Readable:
         grouped = codes.groupby(LEVEL, sort=False)
         found = pd.DataFrame({"codes": grouped.size(), "reading": grouped["reads"].mean()})
         found["items_reading"] = grouped["held"].sum() / grouped["items"].sum()
+        found["moved"] = np.nan
+        for seed, kind, modality, level, now in self._levels():
+            if kind == JOINT:
+                before = self.codes[seed][OURS][modality][:, level - 1]
+                found.loc[(seed, kind, modality, level), "moved"] = (now != before)[before >= 0].mean()
         return found.reset_index()
 
     @cached_property
@@ -362,13 +370,20 @@ def trained_on(run: config.RunSettings, dataset: str) -> dict[int, dict[str, Cod
     """The codes that MoToRec ended with, by seed and modality.
 
     Args:
-        run: What is run. Where it has no MoToRec, or one that does not train its tokenizers on, there are none.
+        run: What is run; the first MoToRec of it counts. Where there is none, or one that does not train the tokenizers
+            of notebook 03 on but none or its own, there are no such codes.
         dataset: The data set's name.
 
     Raises:
         DataError: A run is missing, or its weights do not go with its metrics.
     """
-    names = [name for name in run.token_models if config.load_model(name, dataset).kind == "motorec"]
+    models = [config.load_model(name, dataset) for name in run.token_models]
+    shared = config.load_tokenizer(dataset)
+    names = [
+        model.name
+        for model in models
+        if model.kind == "motorec" and config.merge(shared, model.settings.get("tokenizer", {})) == shared
+    ]
     found: dict[int, dict[str, Codes]] = {}
     for one in with_results([one for one in expected_runs(run, dataset) if one.model in names[:1]]):
         experiment, model = trained(one)

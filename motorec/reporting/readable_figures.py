@@ -15,18 +15,13 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from motorec.reporting.codebooks import MODALITIES
-from motorec.reporting.figures import MARKERS, grid, palette, themed, whisker
+from motorec.reporting.figures import grid, palette, themed, whisker
 from motorec.tokenkinds import KINDS
 
 THUMBNAIL = 92  # pixels along each edge of a picture
 FRAME = 4  # pixels of the frame around one
-SHADES = {
-    "rqvae": 0,
-    "joint": 9,
-    "no-sparsity": 1,
-    "kmeans": 2,
-    "random": 7,
-}  # of the palette, the same in every figure
+# Of each kind of codes, in every figure: the place of its colour in the palette, and its marker.
+LOOKS = {"rqvae": (0, "o"), "joint": (9, "s"), "no-sparsity": (1, "D"), "kmeans": (2, "^"), "random": (7, "v")}
 
 
 @themed
@@ -50,15 +45,16 @@ def information(table: pd.DataFrame, title: str) -> Figure:
             axis.axvline(0.0, color="0.3", linewidth=1)
             for place, kind in enumerate(kinds):
                 one = here[here["kind"] == kind].set_index("attribute").reindex(attributes)
+                shade, marker = LOOKS[kind]
                 axis.errorbar(
                     one["ami"],
                     np.arange(len(attributes)) + (place - (len(kinds) - 1) / 2) * step,
                     xerr=one["ami_sd"].fillna(0.0),
                     linestyle="",
-                    marker=MARKERS[place],
+                    marker=marker,
                     markersize=5,
                     elinewidth=1.3,
-                    color=palette()[SHADES[kind]],
+                    color=palette()[shade],
                     label=KINDS[kind],
                 )
             axis.set_yticks(np.arange(len(attributes)), [called(name) for name in attributes])
@@ -98,7 +94,7 @@ def reading(table: pd.DataFrame, title: str) -> Figure:
             here = table[(table["modality"] == modality) & (table["kind"] == kind)]
             shift = (place - (len(kinds) - 1) / 2) * thickness
             mean = here.groupby("level")["reading"].mean().reindex(levels)
-            colour = palette()[SHADES[kind]]
+            colour = palette()[LOOKS[kind][0]]
             axis.bar(levels + shift, mean, 0.92 * thickness, color=colour, label=KINDS[kind])
             axis.scatter(here["level"] + shift, here["reading"], s=11, color="0.1", zorder=3, linewidth=0)
         axis.set_title(MODALITIES[modality])

@@ -20,7 +20,7 @@ def finding(results: Readable) -> str:
     for modality in results.modalities:
         points += [_reading(results, modality), _told(results, modality)]
         points += [
-            _against(results, modality, kind) for kind in results.kinds if kind in ("joint", "kmeans", "no-sparsity")
+            _against(results, modality, kind) for kind in results.kinds if kind in (JOINT, "kmeans", "no-sparsity")
         ]
     points.append(_apart(results))
     if len(results.seeds) > 1:
@@ -98,7 +98,7 @@ def _against(results: Readable, modality: str, kind: str) -> str:
     for measure, name in (("ami", "mean AMI"), ("reading", "share of codes that read")):
         row = _row(results.comparison(kind), modality=modality, measure=measure)
         words.append(f"{name} {difference(row)}, {_judged(row)}")
-    return f"**{MODALITIES[modality].capitalize()}, RQ-VAE less {KINDS[kind]}**, all levels: {'; '.join(words)}."
+    return f"**{MODALITIES[modality].capitalize()}, pretrained less {KINDS[kind]}**, all levels: {'; '.join(words)}."
 
 
 def _judged(row: pd.Series) -> str:

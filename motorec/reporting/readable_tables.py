@@ -130,6 +130,7 @@ def _level_cells(_: Readable, table: pd.DataFrame) -> dict[str, list[str]]:
         "In use": [f"{value:.1f}" for value in table["codes"]],
         "Codes that read": _spread(table, "reading"),
         "Items under them": _spread(table, "items_reading"),
+        "Items with another code": _spread(table, "moved"),
     }
 
 
@@ -190,18 +191,19 @@ TABLES = MappingProxyType(
             _attribute_cells,
             lambda results: (
                 f"{results.title}: what each level's codes tell of each attribute; {SEEDS}. Purity, what it would be "
-                "by chance, and mutual information as a share of the attribute's entropy (NMI) are of the RQ-VAE; "
-                "adjusted for chance (AMI) it stands for every kind: 0 is chance, 1 is told for certain."
+                "by chance, and mutual information as a share of the attribute's entropy (NMI) are of the pretrained "
+                "RQ-VAE; adjusted for chance (AMI) it stands for every kind: 0 is chance, 1 is told for certain."
             ),
         ),
         "levels": Table(
             lambda results: over_seeds(
-                results.reading_by_seed, ["kind", "modality", "level"], ["codes", "reading", "items_reading"]
+                results.reading_by_seed, ["kind", "modality", "level"], ["codes", "reading", "items_reading", "moved"]
             ),
             _level_cells,
             lambda results: (
                 f"{results.title}: share of the codes in use that read as a value of an attribute, and of the items "
-                f"under them; {SEEDS}. A code reads as a value if {rule(results.settings)}."
+                f"under them; {SEEDS}. A code reads as a value if {rule(results.settings)}. Items have another "
+                "code than by the same seed's pretrained tokenizer."
             ),
         ),
         "disentanglement": Table(
@@ -219,7 +221,7 @@ TABLES = MappingProxyType(
             ),
             _comparison_cells,
             lambda results: (
-                f"{results.title}: the RQ-VAE's codes, and what they have more than the others, with the "
+                f"{results.title}: the pretrained RQ-VAE's codes, and what they have more than the others, with the "
                 f"{100 * (1 - results.settings.alpha):g}% interval of a paired t-test over {len(results.seeds)} seeds, "
                 "uncorrected. AMI is a mean over attributes."
             ),
@@ -230,7 +232,7 @@ TABLES = MappingProxyType(
             lambda results: (
                 f"{results.title}: the most and the least readable tokens of the pretrained RQ-VAE, seed "
                 f"{results.seeds[0]}, each at the attribute of which it is purest beyond chance; the CSV file has all "
-                "codes of this RQ-VAE at all attributes, and no other seed or kind of codes. A code reads as a value "
+                "its codes at all attributes, and no other seed or kind of codes. A code reads as a value "
                 f"if {rule(results.settings)}."
             ),
         ),

@@ -268,9 +268,10 @@ class Report:
 
         A row is an epoch in which all seeds were validated, its values their means.
         """
+        runs = [run for run in with_results(self.models) if run.model in self.main & set(self.run.trained)]
         with paths.whole_folder(paths.figures() / self.dataset / "training") as folder:
-            for name in sorted(self.main & set(self.run.trained)):
-                history = load_history([run for run in self.models if run.model == name])
+            for name in {run.model for run in runs}:
+                history = load_history([run for run in runs if run.model == name])
                 valid = list(history.filter(regex="^valid/"))
                 epochs = history[["epoch", *valid]].dropna().groupby("epoch")
                 means = epochs.mean()[epochs.size() == history["seed"].nunique()]
