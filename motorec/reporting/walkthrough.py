@@ -269,8 +269,7 @@ def learned_along(before: Tokens, after: Tokens) -> pd.DataFrame:
             for name, measure in (("in use", f"used/{level}"), ("perplexity", f"perplexity/{level}")):
                 row |= {f"{name}, before": health[one][measure], f"{name}, after": new_health[one][measure]}
             rows[one, level] = row | {"another code": float((old != new)[old >= 0].mean())}
-    found = pd.DataFrame.from_dict(rows, orient="index")
-    return found.rename_axis(["modality", "level"]) if rows else found
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float[np.ndarray, " items"]]:
