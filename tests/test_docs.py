@@ -160,6 +160,7 @@ BESIDE = {
     "nothing": "tokenbridge-linear",
     "a graph of plain IDs": "tokenbridge-ids",
     "a graph of tokens, dealt out to the wrong items": "tokenbridge-random",
+    "a graph of nearest neighbours in features": "tokenbridge-neighbours",
     "a graph of tokens: TokenBridge": "tokenbridge",
 }
 
