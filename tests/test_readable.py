@@ -289,16 +289,20 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert results.has_value(best)[results.items_of(best)].all()
 
 
-@pytest.fixture
-def joint(planted: Dataset, project: Path) -> Experiment:
-    """The planted project with MoToRec run for a few epochs, fast enough that items change their codes."""
+def run_motorec(project: Path, training: dict[str, object], **settings: object) -> Experiment:
+    """Run MoToRec on the planted data with one seed."""
     change(project / "params" / "run.yaml", token_models=["motorec"], seeds=[1])
-    training = {"epochs": 4, "evaluate_every": 2, "learning_rate": 0.03}
-    change(project / "params" / "models" / "motorec.yaml", dim=8, training=training, per_dataset={})
+    change(project / "params" / "models" / "motorec.yaml", dim=8, training=training, per_dataset={}, **settings)
     experiment = Experiment.load("planted", "motorec", 1)
     model = experiment.build()
     experiment.save(model, experiment.fit(model), experiment.evaluate(model))
     return experiment
+
+
+@pytest.fixture
+def joint(planted: Dataset, project: Path) -> Experiment:
+    """The planted project with MoToRec run for a few epochs, fast enough that items change their codes."""
+    return run_motorec(project, {"epochs": 4, "evaluate_every": 2, "learning_rate": 0.03})
 
 
 def test_what_motorec_makes_of_its_tokens_is_a_kind_of_its_own(joint: Experiment) -> None:
@@ -358,12 +362,7 @@ def test_the_health_of_tokens_before_and_after_training(joint: Experiment) -> No
 def test_a_motorec_that_does_not_train_the_tokens_on_is_no_kind(
     change_to: dict[str, object], planted: Dataset, project: Path
 ) -> None:
-    change(project / "params" / "run.yaml", token_models=["motorec"], seeds=[1])
-    training = {"epochs": 1, "evaluate_every": 1}
-    change(project / "params" / "models" / "motorec.yaml", dim=8, training=training, per_dataset={}, **change_to)
-    experiment = Experiment.load("planted", "motorec", 1)
-    model = experiment.build()
-    experiment.save(model, experiment.fit(model), experiment.evaluate(model))
+    run_motorec(project, {"epochs": 1, "evaluate_every": 1}, **change_to)
     assert "joint" not in readable("planted").kinds
 
 

@@ -27,7 +27,6 @@ from motorec.reporting import ablations, figures, summary
 from motorec.reporting.runs import expected_runs, load_metrics
 
 ROOT = Path(__file__).parent.parent
-SUMMARY = ROOT / "results" / "figures" / "summary.png"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -232,7 +231,9 @@ def test_the_readmes_summary_is_drawn_from_the_results(tmp_path: Path, monkeypat
     monkeypatch.chdir(ROOT)
     figure = figures.accuracy(summary.joint_metrics(), load_report().headline, summary.dataset_titles())
     drawn = figures.save(figure, tmp_path / "summary.png")
-    pictures = [np.asarray(Image.open(file).convert("RGB"), dtype=float) for file in (drawn, SUMMARY)]
+    pictures = [
+        np.asarray(Image.open(file).convert("RGB"), dtype=float) for file in (drawn, paths.figures() / "summary.png")
+    ]
     assert pictures[0].shape == pictures[1].shape
     # Another processor may round an edge otherwise; a bar of another length is some thousand pixels.
     assert (np.abs(pictures[0] - pictures[1]).max(axis=2) > 64).sum() < 50, "stale: `dvc repro summary` draws it anew"
