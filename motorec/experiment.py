@@ -29,7 +29,6 @@ from motorec.training import Fit, fingerprint, train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from motorec.tokenizer import RQVAE
     from motorec.tokenizer.codes import Codes
 
 
@@ -136,7 +135,7 @@ class Experiment:
         """
         from motorec.tokenizer.codes import item_codes
 
-        quantizing = {name: one for name, one in self._tokenizers(model).items() if one.quantizer is not None}
+        quantizing = {name: one for name, one in model.tokenizers.items() if one.quantizer is not None}
         return {name: item_codes(one, self.inputs.features[name]) for name, one in quantizing.items()}
 
     def token_health(self, model: Recommender) -> dict[str, dict[str, float]]:
@@ -149,14 +148,23 @@ class Experiment:
 
         features = self.inputs.features
         return {
-            name: health(one, features[name].matrix[features[name].present])
-            for name, one in self._tokenizers(model).items()
+            name: health(one, features[name].matrix[features[name].present]) for name, one in model.tokenizers.items()
         }
 
-    @staticmethod
-    def _tokenizers(model: Recommender) -> dict[str, RQVAE]:
-        found: dict[str, RQVAE] = getattr(model, "tokenizers", {})  # most models have none
-        return found
+    def attention(self, model: Recommender) -> dict[str, float]:
+        """How much warm and cold items listen to each source, on average, as the model is now.
+
+        Returns:
+            By `attention/<group>/<source>`, a name like those of other metrics; empty for a model without attention.
+        """
+        warm = self.inputs.degrees >= self.inputs.cold_below
+        groups = {"warm": warm, "cold": ~warm}
+        return {
+            f"attention/{group}/{source}": float(shares[chosen].mean(dtype=np.float64))
+            for source, shares in model.attention_shares().items()
+            for group, chosen in groups.items()
+            if chosen.any()
+        }
 
     def evaluate(self, model: Recommender) -> dict[str, Evaluation]:
         """Validation and test, once, after all choices have been made."""
@@ -211,7 +219,8 @@ class Experiment:
         from motorec.tokenizer.health import for_json
 
         where = (self.inputs.dataset, self.choice.name, self.inputs.seed)
-        metrics = {name: round(value, 6) for result in results.values() for name, value in result.means.items()}
+        found = {name: value for result in results.values() for name, value in result.means.items()}
+        metrics = {name: round(value, 6) for name, value in (found | self.attention(model)).items()}
         with paths.whole_folder(paths.run_data(*where)) as folder:
             (folder / "settings.json").write_text(_json(self.settings()), encoding="utf-8")
             history = fit.history if fit is not None else pd.DataFrame(columns=["epoch"])

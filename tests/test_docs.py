@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from statistics import correlation
 
 import pytest
 import yaml
@@ -198,3 +199,30 @@ def test_the_comparison_with_others_code_is_that_of_the_tables() -> None:
                     assert share == f"{100 * value / float(base):.{digits}f}%", line
                     compared += 1
     assert compared > 35
+
+
+def attention_paid(dataset: str) -> list[dict[str, str]]:
+    return read(RESULTS / "ablations" / dataset / "motorec-attention.csv")
+
+
+def test_the_fidelitys_table_of_attention_is_that_of_the_runs() -> None:
+    columns, lines = table_of("fidelity.md", "Attention to pictures |")
+    assert [line[0] for line in lines] == ["MoToRec", *(f"without {part}" for part in PARTS if part != "hybrid fusion")]
+    for title, *cells in lines:
+        for column, cell in zip(columns[1:], cells, strict=True):
+            model = PARTS.get(title.removeprefix("without "), "motorec")
+            runs = [row for row in attention_paid(DATASETS[column]) if row["model"] == model]
+            shares = sorted(float(row["warm/image"]) for row in runs)
+            if not shares:
+                assert cell == "–", (title, column)
+                continue
+            values = (sum(shares) / len(shares), shares[0], shares[-1])
+            assert cell == "{:.2f} ({:.2f} to {:.2f})".format(*values).replace("0.", "."), (title, column)
+
+
+def test_the_fidelitys_correlation_with_attention_is_that_of_the_runs() -> None:
+    text = (ROOT / "docs" / "fidelity.md").read_text()
+    count, told = re.search(r"Over these (\d+)\s+runs\s.*?\(correlation\s+(\S+)\)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    runs = [row for row in attention_paid("hm") if row["model"] in {"motorec", *PARTS.values()}]
+    found = correlation(*([float(row[key]) for row in runs] for key in ("warm/image", "all/recall@20")))
+    assert (int(count), told) == (len(runs), written(found, told))

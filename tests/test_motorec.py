@@ -39,6 +39,7 @@ from motorec.models.fusion import (
     Channels,
     CollaborativeOnly,
     ConcatFusion,
+    Fusion,
     GatedFusion,
     HybridFusion,
     SumFusion,
@@ -341,14 +342,14 @@ class TestFusion:
     def test_attention_skips_a_missing_modality(self) -> None:
         made = HybridFusion(4, 2, 0.5, self.generator())
         channels = lacking(some_channels(3), [[True, False, False], [True, True, False]])
-        weights = made.attention(channels.content, channels.present)
+        weights = made.weights(channels)
         torch.testing.assert_close(weights.sum(0), torch.ones(3))
         assert weights[:, 1].tolist() == [0.0, 1.0]
 
     def test_hybrid_by_hand(self) -> None:
         made, channels = HybridFusion(4, 2, 0.3, self.generator()), some_channels()
         content, collaborative = channels.content, channels.collaborative
-        weights = made.attention(content, channels.present)
+        weights = made.weights(channels)
         mixed = 0.3 * made.project(torch.cat([content[0], content[1]], 1)) + 0.7 * (
             weights[0, :, None] * content[0] + weights[1, :, None] * content[1]
         )
@@ -382,8 +383,14 @@ class TestFusion:
         weights = logits.softmax(0)
         by_hand = sum(weight[:, None] * value for weight, value in zip(weights, values, strict=True))
         torch.testing.assert_close(made(channels), by_hand)
+        torch.testing.assert_close(made.weights(channels), weights[[1, 2, 0]])  # the collaborative channel last
         bare = lacking(channels, [[False] * 3] * 2)
         torch.testing.assert_close(made(bare), bare.collaborative)
+        assert made.weights(bare)[2].tolist() == [1.0] * 3
+
+    @pytest.mark.parametrize("kind", [SumFusion, ConcatFusion, GatedFusion])
+    def test_others_pay_no_attention(self, kind: type[Fusion]) -> None:
+        assert kind(4, 2, 0.5, self.generator()).weights(some_channels(3)).shape == (0, 3)
 
     def test_gate_by_hand(self) -> None:
         """At the start the slope is a quarter: g = 1 - (1 + d) ** -0.25."""

@@ -350,6 +350,20 @@ def test_the_health_of_tokens_before_and_after_training(joint: Experiment) -> No
     assert walkthrough.learned_along(({}, {}), ({}, {})).empty
 
 
+def test_the_attention_that_warm_and_cold_items_pay_is_among_the_metrics(joint: Experiment) -> None:
+    told = json.loads((paths.run_results("planted", "motorec", 1) / "metrics.json").read_text())
+    model = joint.build()
+    assert isinstance(model, MoToRec)
+    model.load_state_dict(load_file(paths.run_data("planted", "motorec", 1) / "model.safetensors"))
+    shares = model.fusion.weights(model.heard()).detach().numpy()[:, joint.dataset.n_users :]
+    cold = joint.dataset.cold(joint.inputs.cold_below)
+    for group, chosen in (("warm", ~cold), ("cold", cold)):
+        for source, row in zip(("image", "text"), shares, strict=True):
+            expected = row[chosen].mean() if chosen.any() else None
+            assert told.get(f"attention/{group}/{source}") == (expected and pytest.approx(expected, abs=2e-6))
+    assert not any(name.startswith("attention/") and name.endswith("/id") for name in told)  # IDs join by a gate
+
+
 @pytest.mark.parametrize(
     "change_to",
     [

@@ -20,6 +20,7 @@ from motorec.errors import DataError, ParamsError
 from motorec.evaluation.evaluate import bucket_names
 from motorec.features import Features
 from motorec.reporting import ablations, efficiency, embeddings, summary, tables
+from motorec.reporting import attention as where
 from motorec.reporting.report import TABLES, report
 from motorec.reporting.runs import ExpectedRun, expected_runs, load_metrics
 
@@ -47,6 +48,8 @@ def fabricate(dataset: str, runs: list[ExpectedRun] | None = None) -> None:
                     spread = 0.0 if run.role == "oracle" else 0.004
                     means[f"{split}/{group}/{metric}"] = factor * (level + generator.normal(0, spread))
             means |= {f"{split}/all/coverage@20": 0.5, f"{split}/all/popularity@20": 31.25}
+        if run.model.startswith("motorec") and run.model != "motorec-no-hybrid":
+            means |= {"attention/warm/image": 0.1 * run.seed, "attention/warm/text": 1 - 0.1 * run.seed}
         write_metrics(dataset, run.model, run.seed, means)
         found = generator.random(2 * USERS) < 5 * level
         np.save(run.places_file, np.where(found, generator.integers(1, 21, 2 * USERS), 0).astype(np.uint8))
@@ -274,7 +277,7 @@ def test_every_latex_table_would_compile(made: Path):
     ablations.write("garments")
     summary.main()
     files = sorted((made / "results").rglob("*.tex"))
-    others = {"garments", "motorec", "motorec-significance"}  # the costs, and the ablations
+    others = {"garments", "motorec", "motorec-significance", "motorec-attention"}  # the costs, and the ablations
     assert {file.stem for file in files} == {name for name in TABLES if not name.startswith("ablation")} | others
     for file in files:
         latex.check(file.read_text(), file.name)
@@ -541,21 +544,73 @@ def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Pat
     run = load_profile("ablations", "garments")
     names = [path.relative_to(made).as_posix() for path in ablations.write("garments")]  # motorec's six are there
     folder = "results/ablations/garments"
-    assert names == [f"{folder}/motorec.md", f"{folder}/motorec-significance.md", f"{folder}/motorec.png"]
+    files = ["motorec.md", "motorec-significance.md", "motorec.png", "motorec-attention.md", "motorec-attention.png"]
+    assert names == [f"{folder}/{file}" for file in files]
     text = (made / names[0]).read_text()
-    assert "Not run yet: fusion by concatenation; fusion by attention; " in text
+    assert (
+        "Not run yet: without RQ-VAE, without hybrid fusion (continuous latent, sum); fusion by concatenation; " in text
+    )
     assert "† differs from the full model" in text
     assert "TokenBridge" not in text
     for one in expected_runs(run, "garments"):
         if one.model in ("tokenbridge-graph", "tokenbridge-random"):
-            source = ("garments", "motorec", one.seed)
+            source = ("garments", "tokenbridge", one.seed)
             target = ("garments", one.model, one.seed)
             shutil.copytree(paths.run_data(*source), paths.run_data(*target))
             shutil.copytree(paths.run_results(*source), paths.run_results(*target))
-    assert len(ablations.write("garments")) == 6
+    assert len(ablations.write("garments")) == 8  # of attention, TokenBridge has none
     table = pd.read_csv(made / folder / "tokenbridge.csv")
     assert table["model"].tolist() == ["tokenbridge", "tokenbridge-graph", "tokenbridge-random"]
     assert set(pd.read_csv(made / folder / "tokenbridge-significance.csv")["model"]) == set(table["model"][1:])
+
+
+def attention(**shares: dict[str, list[float]]) -> pd.DataFrame:
+    """Runs of some models, by what their warm items listen to; a run is worth 1 less what goes to pictures."""
+    rows = []
+    for model, by_source in shares.items():
+        for seed, values in enumerate(zip(*by_source.values(), strict=True), start=1):
+            found = dict(zip(by_source, values, strict=True))
+            rows += [
+                (model, seed, "attention", group, name, v) for name, v in found.items() for group in ("warm", "cold")
+            ]
+            worth = {"all": 1 - found.get("image", 0), "cold": found.get("image", 0) / 2, "warm": 0.3}
+            rows += [(model, seed, "test", group, "recall@20", value) for group, value in worth.items()]
+    table = pd.DataFrame(rows, columns=["model", "seed", "split", "group", "metric", "value"])
+    return table.assign(dataset="d", title=table["model"].str.title(), role="ablation")
+
+
+def test_attention_of_runs_that_divide_it_between_modalities():
+    metrics = attention(
+        full={"image": [0.25, 0.5], "text": [0.75, 0.5]},
+        part={"image": [1.0, 0.0], "text": [0.0, 1.0]},
+        ids={"id": [0.9], "image": [0.05], "text": [0.05]},  # IDs compete
+        alone={"text": [1.0]},  # nothing to divide
+    )
+    table = where.attention_table(metrics, "recall@20")
+    assert table[["model", "seed"]].to_numpy().tolist() == [["full", 1], ["full", 2], ["part", 1], ["part", 2]]
+    shares = [f"{group}/{name}" for name in ("image", "text") for group in ("warm", "cold")]
+    assert list(table.columns) == ["model", "title", "seed", *shares, "all/recall@20", "cold/recall@20"]
+    assert table.loc[1, "warm/image":].tolist() == [0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
+    found = where.correlations(table, ["full", "part"])
+    assert found == pytest.approx({"all/recall@20": -1.0, "cold/recall@20": 1.0})
+    assert where.told(table, ["full", "part"]) == (
+        "Over the 4 runs of the full model and the ablations that the paper has, a warm item's attention to pictures "
+        "correlates −1.00 with Recall@20 (all) and +1.00 with Recall@20 (cold)."
+    )
+    assert where.told(table, ["full"]).endswith("attention to pictures does not vary.")  # two runs are a line
+    cells = where.cells(table, tables.MARKDOWN)
+    assert cells.iloc[1].tolist() == ["Part", "2", *["0.50 (0.00 to 1.00)"] * 2, "0.5000", "0.2500"]
+    assert where.attention_table(attention(alone={"text": [1.0]}), "recall@20").empty
+
+
+def test_the_figure_of_attention_has_a_point_per_run():
+    metrics = attention(full={"image": [0.25, 0.5], "text": [0.75, 0.5]}, part={"image": [1.0], "text": [0.0]})
+    figure = where.attention(
+        where.attention_table(metrics, "recall@20"), {"full": "Full", "sum": "No attention"}, "Data"
+    )
+    drawn = [[points.get_offsets().tolist() for points in axis.collections] for axis in figure.axes]
+    assert drawn == [[[[1.0, 0.0]], [[0.25, 0.75], [0.5, 0.5]]], [[[1.0, 0.5]], [[0.25, 0.125], [0.5, 0.25]]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["other variants", "Full"]
 
 
 @pytest.mark.usefixtures("made")
@@ -618,7 +673,7 @@ def test_two_writings_give_the_same_bytes(made: Path):
 
     first = everything()
     pictures = {name.removesuffix(".png") for name in first if name.endswith(".png")}
-    assert len(pictures) == 10
+    assert len(pictures) == 11
     assert pictures == {name.removesuffix(".pdf") for name in first if name.endswith(".pdf")}
     assert not [name for name, content in first.items() if name.endswith(".pdf") and b"Date" in content]
     assert not [name for name, content in first.items() if b"atplotlib" in content or str(made).encode() in content]

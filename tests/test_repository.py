@@ -165,11 +165,21 @@ def test_every_dependency_in_dvc_yaml_is_a_file_of_the_project() -> None:
 
 
 def imported(file: Path) -> set[Path]:
-    """The files of the package that a file imports, directly or not; packages' __init__ are looked through."""
+    """The files of the package that a file imports, directly or not; packages' __init__ are looked through.
+
+    What is imported for type checkers alone is never run.
+    """
     found: set[Path] = set()
     waiting = [file]
     while waiting:
-        for node in ast.walk(ast.parse(waiting.pop().read_text())):
+        tree = ast.parse(waiting.pop().read_text())
+        typing = [
+            node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        ]
+        unused = {inner for node in typing for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if node in unused:
+                continue
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("motorec"):
                 path = ROOT / node.module.replace(".", "/")
                 for one in (path.with_suffix(".py"), path / "__init__.py"):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from motorec import seeding
 from motorec.config import Settings
 from motorec.errors import DataError, MissingContent, MotorecError
 from motorec.features import Features
+
+if TYPE_CHECKING:
+    from motorec.tokenizer import RQVAE
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,18 @@ class Recommender(ABC):
     def n_parameters(self) -> int:
         """Numbers that fitting set; 0 for a model that only counts."""
         return 0
+
+    @property
+    def tokenizers(self) -> Mapping[str, RQVAE]:
+        """The tokenizers that learn along with the model, by modality; none for most models."""
+        return {}
+
+    def attention_shares(self) -> dict[str, Float[np.ndarray, " items"]]:
+        """How much each item listens to each source of what is known about it, by name; nothing for most models.
+
+        The sources are modalities and, where they compete with these, learned IDs (`id`). An item's shares sum to one.
+        """
+        return {}
 
     @abstractmethod
     def score(self, users: Int[np.ndarray, " b"]) -> Float[Tensor, "b items"]:

@@ -63,6 +63,15 @@ class Fusion(nn.Module):
         """Fuse the channels of n nodes."""
         raise NotImplementedError
 
+    def weights(self, channels: Channels) -> Float[Tensor, "heard n"]:
+        """The attention that n nodes pay to each channel; of each node it sums to one.
+
+        Returns:
+            A row per content channel, then, where attention is over it as well, one of the collaborative channel; no
+            row for a fusion without attention.
+        """
+        return channels.collaborative.new_zeros(0, len(channels.collaborative))
+
 
 class Attention(nn.Module):
     r"""How much a node listens to each of several channels: :math:`a = \mathrm{softmax}_m(w^T \tanh(V x_m))`."""
@@ -103,12 +112,20 @@ class HybridFusion(Fusion):
 
     def forward(self, channels: Channels) -> Float[Tensor, "n d"]:
         """Fuse the channels of n nodes."""
+        fused, gate = self.parts(channels)
+        return fused + gate * channels.collaborative
+
+    def parts(self, channels: Channels) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """:math:`e^m` and the gate :math:`g`."""
         content = channels.content
         joined = self.project(torch.cat(list(content), dim=1))
-        attended = (self.attention(content, channels.present).unsqueeze(2) * content).sum(0)
+        attended = (self.weights(channels).unsqueeze(2) * content).sum(0)
         fused = self.alpha * joined + (1 - self.alpha) * attended
-        gate = torch.sigmoid(self.gate(torch.cat([fused, channels.collaborative], dim=1)))
-        return fused + gate * channels.collaborative
+        return fused, torch.sigmoid(self.gate(torch.cat([fused, channels.collaborative], dim=1)))
+
+    def weights(self, channels: Channels) -> Float[Tensor, "modalities n"]:
+        """The attention that n nodes pay to each content channel."""
+        return self.attention(channels.content, channels.present)
 
 
 class ConcatFusion(Fusion):
@@ -135,10 +152,18 @@ class AttentionFusion(Fusion):
 
     def forward(self, channels: Channels) -> Float[Tensor, "n d"]:
         """Fuse the channels of n nodes."""
+        values, weights = self._heard(channels)
+        return (weights.unsqueeze(2) * values).sum(0)
+
+    def weights(self, channels: Channels) -> Float[Tensor, "heard n"]:
+        """The attention that n nodes pay to each content channel and, last, to the collaborative one."""
+        return self._heard(channels)[1].roll(-1, dims=0)
+
+    def _heard(self, channels: Channels) -> tuple[Float[Tensor, "heard n d"], Float[Tensor, "heard n"]]:
+        """All channels, the collaborative one first, and the attention to each."""
         values = torch.cat([channels.collaborative.unsqueeze(0), channels.content])
         everybody = torch.ones_like(channels.present[:1])  # has an ID
-        weights = self.attention(values, torch.cat([everybody, channels.present]))
-        return (weights.unsqueeze(2) * values).sum(0)
+        return values, self.attention(values, torch.cat([everybody, channels.present]))
 
 
 class SumFusion(Fusion):

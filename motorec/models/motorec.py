@@ -183,10 +183,21 @@ class MoToRec(EmbeddingRecommender):
 
     def embeddings(self) -> tuple[Float[Tensor, "users d"], Float[Tensor, "items d"]]:
         """Fused embeddings."""
-        starts, _ = self._start()
         n_users = len(self.users)
-        fused = self._smooth(self.fusion(self._propagate(starts, self.graph, self.graph)), n_users)
+        fused = self._smooth(self.fusion(self.heard()), n_users)
         return fused[:n_users], fused[n_users:]
+
+    def heard(self) -> Channels:
+        """What the channels say about all nodes, users first."""
+        starts, _ = self._start()
+        return self._propagate(starts, self.graph, self.graph)
+
+    @torch.no_grad()
+    def attention_shares(self) -> dict[str, Float[np.ndarray, " items"]]:
+        """The fusion's attention to each modality and, with `fusion: attention`, to the IDs; else nothing."""
+        weights = self.fusion.weights(self.heard())[:, len(self.users) :]
+        # Fewer weights than names where the IDs do not compete, or where there is no attention.
+        return {name: row.numpy() for name, row in zip([*self._modalities, "id"], weights, strict=False)}
 
     def losses(
         self, users: Int[Tensor, " b"], positives: Int[Tensor, " b"], negatives: Int[Tensor, " b"]

@@ -27,7 +27,7 @@ def folder(dataset: str) -> Path:
 
 
 def ablation_report(dataset: str, model: str) -> Report:
-    """The report of a model and its ablations: pieces `ablation` and `ablation_significance`.
+    """The report of a model and its ablations: pieces `ablation`, `ablation_significance` and `ablation_attention`.
 
     An ablation is shown once all its seeds are there, with the places of their test targets; the others are named below
     the table. All of it is read from git, but for the data set itself.
@@ -79,6 +79,12 @@ def write(dataset: str) -> list[Path]:
             found.write_table("ablation_significance", folder(dataset) / f"{model}-significance"),
             found.write_figure("ablation", folder(dataset) / f"{model}.png"),
         ]
+        if found.attends:
+            target = folder(dataset) / f"{model}-attention"
+            written += [
+                found.write_table("ablation_attention", target),
+                found.write_figure("ablation_attention", target.with_suffix(".png")),
+            ]
     return written
 
 

@@ -39,7 +39,7 @@ from motorec.reporting.readable_tables import COMPARED, TABLES, WHOLE, finished
 from motorec.reporting.runs import expected_runs, with_results
 from motorec.seeding import numpy_generator
 from motorec.tokenizer import TokenizerSettings
-from motorec.tokenizer.codes import Codes
+from motorec.tokenizer.codes import Codes, moved
 from motorec.tokenkinds import JOINT, OURS, all_kinds
 
 Piece = TypeVar("Piece")
@@ -142,10 +142,10 @@ class Readable:
         found = pd.DataFrame({"codes": grouped.size(), "reading": grouped["reads"].mean()})
         found["items_reading"] = grouped["held"].sum() / grouped["items"].sum()
         found["moved"] = np.nan
-        for seed, kind, modality, level, now in self._levels():
-            if kind == JOINT:
-                before = self.codes[seed][OURS][modality][:, level - 1]
-                found.loc[(seed, kind, modality, level), "moved"] = (now != before)[before >= 0].mean()
+        for seed, kinds in self.codes.items():
+            for modality, now in kinds.get(JOINT, {}).items():
+                for level, share in enumerate(moved(kinds[OURS][modality], now), start=1):
+                    found.loc[(seed, JOINT, modality, level), "moved"] = share
         return found.reset_index()
 
     @cached_property

@@ -121,6 +121,18 @@ class Report:
         full = [run for run in self.runs if run.model == self.settings.reference and run.seed in seeds]
         return full + ablations
 
+    @property
+    def parts(self) -> list[str]:
+        """The full model and those of its ablations that the paper has."""
+        theirs = {name for models in paper.load_paper().reported.values() for name in models}
+        variants = dict.fromkeys(run.model for run in self.variants)
+        return [name for name in variants if name == self.settings.reference or name in theirs]
+
+    @property
+    def attends(self) -> bool:
+        """Whether a variant divides its attention between modalities, so that there is something to tell of it."""
+        return not _attention(self).empty
+
     @cached_property
     def mapped(self) -> list[ExpectedRun]:
         """The runs whose item embeddings are drawn: of the models of `mapped` that the data set has.
@@ -311,6 +323,10 @@ class Report:
     def _notes(self, name: str) -> list[str]:
         if name in ("statistics", "codebooks", "mixing"):
             return list(self.below)
+        if name == "ablation_attention":
+            from motorec.reporting import attention
+
+            return [attention.told(self.table(name), self.parts), *self.below]
         empty = []
         if name in ("cold", "warm"):
             cold_below, titles = self.evaluation.cold_below, {self.dataset: self.title}
@@ -371,6 +387,9 @@ def caption(
         f"Δ is the difference to the full model; best bold, second underlined; † differs from the full model {holm}",
         "significance": f"{title}, test: models against the reference, {tests}.",
         "ablation_significance": f"{title}, test: ablations against the full model, {tests}.",
+        "ablation_attention": f"{title}: where attention went. Mean over seeds of the share of an item's attention, "
+        "with the least and the largest of a seed in brackets, and of the metric on test; variants whose attention is "
+        "between modalities.",
         "codebooks": f"{title}: health of the pretrained codebooks by level, {SEEDS}. Perplexity is the effective "
         "number of codes of a level; collisions (items that share all codes so far with another), explained (share of "
         "the features' variance) and kept neighbours (share of the ten nearest) are of the levels up to this one.",
@@ -425,6 +444,12 @@ def _ablation(report: Report) -> pd.DataFrame:
     return tables.ablation_table(load_metrics(runs), report.settings.reference, report.settings.headline)
 
 
+def _attention(report: Report) -> pd.DataFrame:
+    from motorec.reporting import attention
+
+    return attention.attention_table(load_metrics(report.variants), report.settings.headline[0])
+
+
 TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
     "statistics": _statistics,
     "overall": partial(_group, "all"),
@@ -434,6 +459,7 @@ TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
     f"significance{OURS}": lambda report: report.ours.tested,
     "ablation": _ablation,
     "ablation_significance": lambda report: report.variants_tested,
+    "ablation_attention": _attention,
     "codebooks": _codebooks,
     "mixing": _mixing,
     "paper": _paper,
@@ -456,8 +482,15 @@ def _mixing_cells(report: Report, table: pd.DataFrame, style: tables.Style) -> p
     return embeddings.cells(table, report.mapped_titles, style)
 
 
+def _attention_cells(_: Report, table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
+    from motorec.reporting import attention
+
+    return attention.cells(table, style)
+
+
 OTHER_CELLS: dict[str, Callable[[Report, pd.DataFrame, tables.Style], pd.DataFrame]] = {
     "statistics": lambda report, table, style: datasets.cells(table, {report.dataset: report.title}, style),
+    "ablation_attention": _attention_cells,
     "codebooks": _codebook_cells,
     "mixing": _mixing_cells,
     "paper": lambda _, table, style: paper.cells(table, style),
@@ -505,6 +538,13 @@ def _ablation_figure(report: Report) -> Figure:
     return figures.ablation(report.variants_tested, titles, full, report.title, report.settings.alpha)
 
 
+def _attention_figure(report: Report) -> Figure:
+    from motorec.reporting import attention
+
+    titles = {run.model: run.title for run in report.variants if run.model in report.parts}
+    return attention.attention(_attention(report), titles, report.title)
+
+
 def _comparison(report: Report) -> Figure:
     from motorec.reporting import figures
 
@@ -547,6 +587,7 @@ FIGURES: dict[str, Callable[[Report], Figure]] = {
     "training": _training,
     "popularity": _popularity,
     "ablation": _ablation_figure,
+    "ablation_attention": _attention_figure,
     "codebooks": _codebook_figure,
     "embeddings": _embeddings,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from motorec.rarity import Reading, rarity_weights
 from motorec.reporting.codebooks import MODALITIES
 from motorec.reporting.figures import grid, palette, themed
 from motorec.reporting.readable import attributes_of
-from motorec.tokenizer.codes import Codes
+from motorec.tokenizer.codes import Codes, moved
 
 if TYPE_CHECKING:
     from motorec.models.motorec import MoToRec
@@ -264,20 +264,19 @@ def learned_along(before: Tokens, after: Tokens) -> pd.DataFrame:
     (codes, health), (new_codes, new_health) = before, after
     rows = {}
     for one in codes:
-        for level, (old, new) in enumerate(zip(codes[one].T, new_codes[one].T, strict=True), start=1):
+        for level, share in enumerate(moved(codes[one], new_codes[one]), start=1):
             row: dict[str, float] = {}
             for name, measure in (("in use", f"used/{level}"), ("perplexity", f"perplexity/{level}")):
                 row |= {f"{name}, before": health[one][measure], f"{name}, after": new_health[one][measure]}
-            rows[one, level] = row | {"another code": float((old != new)[old >= 0].mean())}
+            rows[one, level] = row | {"another code": float(share)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float[np.ndarray, " items"]]:
+def fusion_weights(model: MoToRec) -> dict[str, Float[np.ndarray, " items"]]:
     r"""What the hybrid fusion makes of each item's channels, in a forward pass over all of them.
 
     Args:
         model: With any fusion.
-        modalities: Names of the content channels, in their order.
 
     Returns:
         By name, a value per item: the attention to each modality, the lengths of :math:`e^m` and of
@@ -288,22 +287,13 @@ def fusion_weights(model: MoToRec, modalities: Sequence[str]) -> dict[str, Float
     fusion = model.fusion
     if not isinstance(fusion, HybridFusion):
         return {}
-    seen: dict[str, tuple[Any, Any]] = {}
-    hooks = [
-        part.register_forward_hook(lambda _, given, found, name=name: seen.update({name: (given, found)}))
-        for name, part in (("attention", fusion.attention), ("gate", fusion.gate))
-    ]
     with torch.no_grad():
-        model.embeddings()
-    for hook in hooks:
-        hook.remove()
-    ((both,), logits), (_, attention) = seen["gate"], seen["attention"]
-    content, collaborative = both.chunk(2, dim=1)
-    gate = logits.sigmoid()
-    found = {f"attention, {name}": weights for name, weights in zip(modalities, attention, strict=True)}
-    found |= {"length of content": content.norm(dim=1), "length of gated ID": (gate * collaborative).norm(dim=1)}
-    found["gate"] = gate.mean(1)
-    return {name: values[len(model.users) :].numpy() for name, values in found.items()}
+        channels = model.heard()
+        content, gate = fusion.parts(channels)
+    lengths = {"content": content, "gated ID": gate * channels.collaborative}
+    found = {f"length of {name}": part.norm(dim=1) for name, part in lengths.items()} | {"gate": gate.mean(1)}
+    attention = {f"attention, {name}": shares for name, shares in model.attention_shares().items()}
+    return attention | {name: values[len(model.users) :].numpy() for name, values in found.items()}
 
 
 def by_rarity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from motorec.features import Features
 from motorec.tokenizer.rqvae import RQVAE
@@ -20,6 +20,11 @@ def item_codes(tokenizer: RQVAE, features: Features) -> Codes:
     """
     rows = features.matrix[features.present]
     return spread(tokenizer.codes(tokenizer.prepare(rows, torch.float64)).numpy(), features.present)
+
+
+def moved(before: Codes, after: Codes) -> Float[np.ndarray, " levels"]:
+    """By level, the share of the items that have the modality whose code is another one after than before."""
+    return (after != before)[before[:, 0] >= 0].mean(axis=0)
 
 
 def spread(codes: Int[np.ndarray, "n levels"], present: Bool[np.ndarray, " items"]) -> Codes:

@@ -127,10 +127,10 @@ class ResidualQuantizer(nn.Module):
         residual = z
         total = torch.zeros_like(z)
         codes, distances, residuals = [], [], []
+        floor = SHORT * z.detach().norm(dim=1).mean() if self.by_angle else None
         for codebook in codebooks:
             ends = residual, codebook
-            if self.by_angle:
-                floor = SHORT * z.detach().norm(dim=1).mean()
+            if floor is not None:
                 ends = _without_gradient_where_short(residual, floor), _without_gradient_where_short(codebook, floor)
             gaps = self.distance(*ends)
             chosen = gaps.argmin(dim=1)
