@@ -211,6 +211,7 @@ class TestAblations:
         }
         assert {name for name, (made, _) in seen.items() if not isinstance(made.fusion, HybridFusion)} == {
             "motorec-no-hybrid",
+            "motorec-no-rqvae-no-hybrid",
             "motorec-concat",
             "motorec-attention",
             "motorec-gated",
