@@ -76,9 +76,12 @@ def charts(chrome: Chrome, page: str, names: list[str], out: Path) -> None:
     """The charts of two models, all others hidden."""
     visit(chrome, page + "&compareRunsMode=CHART")
     rows = [row(chrome, name) for name in names]
-    for box in chrome.find_elements("xpath", "//input[contains(@class, 'is-visibility-toggle-checkbox')]"):
-        if box.find_element("xpath", "./ancestor::div[@row-id]").get_attribute("row-id") not in rows:
-            chrome.execute_script("arguments[0].click()", box)
+    # In one go: the table is drawn anew now and then, and an element that was found before is then gone.
+    chrome.execute_script(
+        """for (const box of document.querySelectorAll("input[class*='is-visibility-toggle-checkbox']"))
+             if (!arguments[0].includes(box.closest("[row-id]").getAttribute("row-id"))) box.click();""",
+        rows,
+    )
     shoot(chrome, out)
 
 
