@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Any, Literal, ParamSpec
 
 import numpy as np
@@ -346,8 +347,8 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
             )
         axis.set_title(GROUP_TITLES.get(group, group))
         axis.set_xlabel("difference (left: worse)")
-        axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axis.set_yticks(np.arange(len(order)), list(titles.values()))
+        axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axis.set_yticks(np.arange(len(order)), [fill(name, 40) for name in titles.values()])
         axis.grid(visible=False, axis="y")
     axes[0, 0].set_ylim(len(order) - 0.4, -0.6)
     handles = [
