@@ -131,7 +131,7 @@ class Report:
     @property
     def attends(self) -> bool:
         """Whether a variant divides its attention between modalities, so that there is something to tell of it."""
-        return not _attention(self).empty
+        return not self.attention.empty
 
     @cached_property
     def mapped(self) -> list[ExpectedRun]:
@@ -162,6 +162,13 @@ class Report:
     def variants_tested(self) -> pd.DataFrame:
         """The ablations tested against the full model."""
         return self.compare(self.variants)
+
+    @cached_property
+    def attention(self) -> pd.DataFrame:
+        """How the variants' attention is divided between modalities; no row where it is in none."""
+        from motorec.reporting.attention import attention_table
+
+        return attention_table(load_metrics(self.variants), self.settings.headline[0])
 
     @cached_property
     def data(self) -> Dataset:
@@ -444,12 +451,6 @@ def _ablation(report: Report) -> pd.DataFrame:
     return tables.ablation_table(load_metrics(runs), report.settings.reference, report.settings.headline)
 
 
-def _attention(report: Report) -> pd.DataFrame:
-    from motorec.reporting import attention
-
-    return attention.attention_table(load_metrics(report.variants), report.settings.headline[0])
-
-
 TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
     "statistics": _statistics,
     "overall": partial(_group, "all"),
@@ -459,7 +460,7 @@ TABLES: dict[str, Callable[[Report], pd.DataFrame]] = {
     f"significance{OURS}": lambda report: report.ours.tested,
     "ablation": _ablation,
     "ablation_significance": lambda report: report.variants_tested,
-    "ablation_attention": _attention,
+    "ablation_attention": lambda report: report.attention,
     "codebooks": _codebooks,
     "mixing": _mixing,
     "paper": _paper,
@@ -542,7 +543,7 @@ def _attention_figure(report: Report) -> Figure:
     from motorec.reporting import attention
 
     titles = {run.model: run.title for run in report.variants if run.model in report.parts}
-    return attention.attention(_attention(report), titles, report.title)
+    return attention.attention(report.attention, titles, report.title)
 
 
 def _comparison(report: Report) -> Figure:
