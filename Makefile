@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # DVC's stages call `python`: the one of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro pages compare ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
+.PHONY: repro pages compare efficiency ablations tune tuned sensitivity test lint format lab ui mlflow setup lock screenshots clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make ui      compare the runs in the MLflow UI"
 	@echo "make lint    format, lint and types"
 	@echo "make compare run every model on one data set, by default your copy of the H&M data (see README.md)"
+	@echo "make efficiency tell what each model of one data set cost on this machine: seconds, memory, parameters"
 	@echo "make ablations run the token models with one part changed at a time, on one data set"
 	@echo "make tune    tune every model on the validation split of one data set; make tuned writes the best into params/"
 	@echo "make sensitivity vary the settings of MoToRec one at a time and draw what validation says, on one data set"
@@ -48,6 +49,12 @@ compare: setup
 	@$(BIN)/python -m motorec.pipeline --profile compare --dataset $(DATASET) --jobs $(JOBS) --keep-going track report readable pages
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary index
+
+# What each model costs, from the runs of one data set on this machine: a table and a figure in results/efficiency/. No
+# stage, since times are never the same twice.
+efficiency: DATASET := $(if $(filter environment,$(origin DATASET)),$(DATASET),garments)
+efficiency: setup
+	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET)
 
 # Both token models with one part changed at a time: profile params/profiles/ablations.yaml; what is done is kept.
 # ABLATIONS="motorec motorec-no-ara" for some of them.

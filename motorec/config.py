@@ -192,6 +192,7 @@ class ReportSettings(Settings):
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05  # level of the tests; intervals cover 1 - alpha
     resamples: Count = 2000  # bootstrap draws behind an interval
     seed: int = 0  # of the bootstrap and of the maps
+    pairs: tuple[tuple[Name, Name], ...] = ()  # models or ablations that are tested against each other
     mapped: tuple[Name, ...] = ()  # models whose item embeddings are drawn
     neighbours: Count = 10  # of an item, in the number beside the maps
     readable_share: Share = 0.8  # of a token's items, at least so many have the value that it reads as

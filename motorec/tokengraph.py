@@ -59,7 +59,11 @@ def weighted_incidence(
         weights: What a modality's tokens count for together, in :math:`S S^\top`; 1 for one that is not named.
 
     Returns:
-        (items, tokens); a modality of weight 0 is left out.
+        (items, tokens); a modality of weight 0 is left out. With weight :math:`w_m` and :math:`n_m` columns of codes,
+        an item's entries are :math:`\sqrt{w_m / n_m}` before all are scaled by one number.
+
+    Raises:
+        ValueError: Every modality has weight 0.
     """
     parts = []
     for name, columns in codes.items():
@@ -104,6 +108,9 @@ class TokenGraph:
             tokens: T, learned.
             graph: The interactions to go along, in training without those to be predicted.
             layers: L, at least 1.
+
+        Returns:
+            Users (mean over layers 1 to L) and items (0 to L).
         """
         start = items = self.bears @ tokens
         all_users, all_items = [], [start]

@@ -36,6 +36,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -142,8 +143,10 @@ class RunFiles:
 
     @property
     def title(self) -> str:
-        """What a reader calls the model."""
-        return str(self.settings.get("title", self.model))
+        """What a reader calls the model; of an ablation, also where its settings are not there but in params/ alone."""
+        ablations = config.load_ablations()
+        known = ablations[self.model].title if self.model in ablations else self.model
+        return str(self.settings.get("title", known))
 
     @property
     def can_serve(self) -> bool:
@@ -388,7 +391,7 @@ def _view(name: str, search: str) -> str:
         "searchFilter": search,
         "orderByKey": columns[0],
         "orderByAsc": False,
-        "selectedColumns": [*columns, "tags.`title`", "tags.`is_ablation`"],
+        "selectedColumns": [*columns, "metrics.`seeds`", "tags.`title`", "tags.`is_ablation`"],
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": [_bar_chart(metric_name(key)) for key in HEADLINE],  # the UI adds the other metrics behind
         "compareRunSections": [
@@ -647,12 +650,17 @@ def _note(
             cells.setdefault(metric, {})[group] = f"{value:.0f}" if metric == "users" else f"{value:.4f}{spread}"
     if not cells:
         return about
-    groups = list(dict.fromkeys(group for row in cells.values() for group in row))
+    groups = sorted({group for row in cells.values() for group in row}, key=_by_number)
     lines = ["| test | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
     lines += [
         f"| {metric} | " + " | ".join(row.get(group, "") for group in groups) + " |" for metric, row in cells.items()
     ]
     return about + "\n\n" + "\n".join(lines)
+
+
+def _by_number(group: str) -> list[tuple[int, str]]:
+    """Sorts "deg5-9" before "deg10-19"."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", group)]
 
 
 @cache

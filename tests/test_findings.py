@@ -99,8 +99,9 @@ def test_training_compares_with_chance_validation_and_cold_targets():
     assert "cold" not in findings.training(metrics, recall, "x", 9)
 
 
-def compared(rows: list[tuple[str, str, str, float, bool]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["model", "group", "metric", "difference", "significant"])
+def compared(rows: list[tuple[str, str, str, float, bool]], p_seeds: float = 0.01) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["model", "group", "metric", "difference", "significant"])
+    return table.assign(p_seeds=p_seeds)
 
 
 def test_ablations_name_only_what_is_proven():
@@ -115,20 +116,23 @@ def test_ablations_name_only_what_is_proven():
         ]
     )
     titles = {"a": "without A", "b": "without B", "c": "without C", "d": "without D"}
-    told = findings.ablations({"MoToRec": tested}, titles, "recall@20")
+    tested.loc[2, "p_seeds"] = 0.2
+    told = findings.ablations({"MoToRec": tested}, titles, "recall@20", 0.05)
     assert (
-        "MoToRec, all targets, by Recall@20: *without C* (−0.0300) and *without A* (−0.0100) are worse, "
+        "MoToRec, all targets, by Recall@20, over users: *without C* (−0.0300, not over seeds) and *without A* "
+        "(−0.0100) are worse, "
         "*without D* (+0.0400) is better; of the other 1 nothing is proven."
     ) in told
     assert (
-        "MoToRec, cold targets, by Recall@20: none is worse, none is better; of the other 1 nothing is proven." in told
-    )
+        "MoToRec, cold targets, by Recall@20, over users: none is worse, none is better; of the other 1 nothing is "
+        "proven."
+    ) in told
     assert "0.5" not in told
     assert "Of" not in told
-    told = findings.ablations({"MoToRec": tested}, titles, "recall@20", ["TokenBridge"])
+    told = findings.ablations({"MoToRec": tested}, titles, "recall@20", 0.05, ["TokenBridge"])
     assert told.endswith("Of TokenBridge nothing is said: no ablation has been run on this data set.")
     many = compared([(name, "all", "recall@20", -0.01 * place, True) for place, name in enumerate("fedcbagh", 1)])
-    told = findings.ablations({"MoToRec": many}, titles, "recall@20")
+    told = findings.ablations({"MoToRec": many}, titles, "recall@20", 0.05)
     assert "*h* (−0.0800), *g* (−0.0700), *without A* (−0.0600), *without B*" in told
     assert "*without C* (−0.0400) and 3 more are worse, none is better." in told
 
@@ -164,17 +168,20 @@ def test_report_names_the_first_and_where_the_reference_stands():
             ("a", "cold", "ndcg@20", 0.5, True),
         ]
     )
-    told = findings.report(overall, cold, tested, "motorec", "recall@20")
+    told = findings.report(overall, cold, {"motorec": tested}, "motorec", "recall@20")
     assert (
-        "On all targets B is ahead (Recall@20 0.3000), before MoToRec (0.2000); the oracle, which knows the truth, has "
-        "0.9000. MoToRec is number 2 of 3; 1 model is better than MoToRec by more than chance, 1 is worse."
+        "On all targets B is ahead (Recall@20 0.3000), before MoToRec (0.2000), by more than chance; the oracle, which "
+        "knows the truth, has 0.9000. MoToRec is number 2 of 3; 1 model is better than MoToRec by more than chance, 1 "
+        "is worse."
     ) in told
     assert (
-        "On cold targets MoToRec is ahead (Recall@20 0.0300), before B (0.0200). MoToRec is number 1 of 3; no model is "
-        "better than MoToRec by more than chance, 1 is worse."
+        "On cold targets MoToRec is ahead (Recall@20 0.0300), before B (0.0200), which may be chance. MoToRec is "
+        "number 1 of 3; no model is better than MoToRec by more than chance, 1 is worse."
     ) in told
-    assert "number" not in findings.report(overall, cold, None, "motorec", "recall@20")
-    alone = findings.report(overall.iloc[:1], cold.iloc[:0], None, "motorec", "recall@20")
+    untested = findings.report(overall, cold, {}, "motorec", "recall@20")
+    assert "before MoToRec (0.2000), which is not tested; the oracle" in untested
+    assert "number" not in untested
+    alone = findings.report(overall.iloc[:1], cold.iloc[:0], {}, "motorec", "recall@20")
     assert alone == "**What it shows.** On all targets A is ahead (Recall@20 0.1000)."
 
 

@@ -195,15 +195,20 @@ class TestAblations:
     def test_every_entry_of_params_builds_and_trains_a_step(self, project: Path) -> None:
         inputs = planted_inputs(DATASET)
         seen = {}
-        for name, entry in load_ablations().items():
-            if entry.base != "motorec":
-                continue
+        for name in ["motorec", *(name for name, entry in load_ablations().items() if entry.base == "motorec")]:
             resolved = load_model(name, "planted")
             tokenizer = TINY_TOKENIZER | {"epochs": 2} | resolved.settings["tokenizer"]
             small = resolved.settings | {"dim": 16, "tokenizer": tokenizer}
             made = build(resolved.model_copy(update={"settings": small}), inputs)
             assert isinstance(made, MoToRec)
             seen[name] = (made, step(made))
+        full, losses = seen.pop("motorec")
+        # None is the full model under another name.
+        assert not [name for name, (_, terms) in seen.items() if terms == losses]
+        assert {name for name, (made, _) in seen.items() if not torch.equal(made.rarity, full.rarity)} == {
+            "motorec-no-ara",
+            "motorec-literal-ara",
+        }
         assert {name for name, (_, terms) in seen.items() if "infonce" not in terms} == {"motorec-no-contrastive"}
         assert {name for name, (_, terms) in seen.items() if "bpr" not in terms} == {
             "motorec-softmax",
@@ -217,6 +222,37 @@ class TestAblations:
             "motorec-gated",
             "motorec-item-graph-no-tokens",
         }
+
+    @pytest.mark.parametrize(
+        ("base", "other"),
+        [
+            ({}, {"alpha": 0.9}),
+            ({}, {"layers": 1}),
+            ({}, {"content_scale": 3.0}),
+            ({}, {"contrastive": 0.5}),
+            ({}, {"contrastive_temperature": 0.1}),
+            ({}, {"contrastive_nodes": 3}),
+            ({}, {"mask": 0.7}),
+            ({}, {"tokenizer_weight": 0.7}),
+            ({}, {"l2": 0.1}),
+            ({}, {"tokenizer": {"sparsity": 1.0}}),
+            ({}, {"tokenizer": {"rho": 0.9}}),
+            ({}, {"tokenizer": {"temperature": 2.0}}),
+            ({}, {"tokenizer": {"rarity": "off"}}),
+            ({"augmentation": "noise"}, {"noise_norm": 2.0}),
+            ({"augmentation": "edge_dropout"}, {"edge_dropout": 0.5}),
+            ({"loss": "softmax"}, {"loss_temperature": 0.2}),
+            ({"item_graph": "features"}, {"item_neighbours": 3}),
+            ({"item_graph": "features"}, {"item_layers": 2}),
+            ({"item_graph": "features"}, {"item_weight": 0.3}),
+        ],
+        ids=str,
+    )
+    def test_every_setting_changes_what_a_step_learns_from(
+        self, base: dict[str, Any], other: dict[str, Any], project: Path
+    ) -> None:
+        one, two = step(make(**base)), step(make(**base, **other))
+        assert any(not torch.equal(one[term], two[term]) for term in one)
 
     def test_every_entry_of_tokenbridge_builds_and_scores(self, project: Path) -> None:
         inputs, few = planted_inputs(DATASET), {"members": 1, "codebook_sizes": [4], "levels": 2}

@@ -275,7 +275,7 @@ def test_planted_groups_are_read_in_the_tokens_and_not_in_dealt_ones(planted: Da
     assert levels["random", "text", 1] == 0
     assert "Of texts, most do" in results.finding()
     # No MoToRec is run: the verdict claims no more than was looked at.
-    assert "**Do pretrained tokens read" in results.finding()
+    assert "**Do pretrained tokens of the first level read" in results.finding()
     assert "makes of them is not measured here" in results.finding()
     nothing = {seed: {**kinds, "rqvae": kinds["random"]} for seed, kinds in results.codes.items()}
     assert "Of texts, no more than by chance" in replace(results, codes=nothing).finding()

@@ -234,15 +234,18 @@ def test_each_data_set_has_its_own_best():
 def test_latex_prints_special_characters_as_they_are():
     assert tables.escape_latex("50% of a_b & {#1} ± −2 \\") == (r"50\% of a\_b \& \{\#1\} $\pm$ $-$2 \textbackslash{}")
     table = tables.group_table(long([("d_1", "a", 1, "all", "hit_rate@20", 0.5)]), "all").assign(title="A & B_1")
-    shown = tables.readable(table, ["hit_rate@20"], {"d_1": "100% d_1"}, tables.LATEX)
+    both = pd.concat([table, table.assign(dataset="e")])  # of one data set alone, the caption names it
+    named = tables.readable(both, ["hit_rate@20"], {"d_1": "100% d_1"}, tables.LATEX)
+    assert named["Data set"].tolist() == [r"100\% d\_1", "e"]
+    shown = tables.readable(table, ["hit_rate@20"], {}, tables.LATEX)
     assert tables.to_latex(shown, "`a` is about 5%.", ["Not † here."]) == (
         "% Needs \\usepackage{booktabs,graphicx}.\n"
         "{\\noindent\\footnotesize \\texttt{a} is about 5\\%.\\par}\n"
         "{\\footnotesize\\setlength{\\tabcolsep}{3pt}%\n"
         "\\noindent\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
-        "\\begin{tabular}{llrr}\n\\toprule\n"
-        "Data set & Model & Seeds & Hit rate@20 \\\\\n\\midrule\n"
-        "100\\% d\\_1 & A \\& B\\_1 & 1 & \\textbf{0.5000} \\\\\n\\bottomrule\n\\end{tabular}}\\par}\n"
+        "\\begin{tabular}{lrr}\n\\toprule\n"
+        "Model & Seeds & Hit rate@20 \\\\\n\\midrule\n"
+        "A \\& B\\_1 & 1 & \\textbf{0.5000} \\\\\n\\bottomrule\n\\end{tabular}}\\par}\n"
         "{\\noindent\\footnotesize Not $^{\\dagger}$ here.\\par}\n"
     )
 
@@ -351,7 +354,7 @@ def test_values_that_differ_significantly_are_marked(made: Path):
     for name, group in (("overall", "all"), ("cold", "cold")):
         text = results.markdown(name)
         assert "† differs from `motorec`, ‡ differs from `tokenbridge` (paired t-test over users, p < 0.05" in text
-        rows = {row.split(" | ")[1]: row for row in text.splitlines() if row.startswith("| ")}
+        rows = {row[2:].split(" | ")[0]: row[2:] for row in text.splitlines() if row.startswith("| ")}
         heads = rows["Model"].split(" | ")
         for run in results.models:
             cells = dict(zip(heads, rows[run.title].removesuffix(" |").split(" | "), strict=False))
@@ -564,6 +567,27 @@ def test_ablations_of_each_model_stand_by_themselves_once_they_are_run(made: Pat
     assert set(pd.read_csv(made / folder / "tokenbridge-significance.csv")["model"]) == set(table["model"][1:])
 
 
+def test_ablations_are_tested_against_each_other(made: Path):
+    one, other, third = "motorec-no-ara", "motorec-no-hybrid", "motorec-no-sparsity"
+    assert ablations.pairs("garments").empty  # those of this repository are not run here
+    change("report.yaml", pairs=[[one, other], [third, other], ["tokenbridge-graph", one]])
+    table = ablations.pairs("garments")
+    assert table[["model", "reference"]].drop_duplicates().to_numpy().tolist() == [[one, other], [third, other]]
+    values = ablations.ablation_report("garments", "motorec").variants_tested
+    values = values.query("group == 'all' and metric == 'recall@20'").set_index("model")["mean"]
+    first = table.iloc[0]
+    assert (first["group"], first["metric"]) == ("all", "recall@20")
+    assert first["difference"] == pytest.approx(values[one] - values[other], abs=1e-5)
+    ordered = table.sort_values("p")  # Holm's first step is Bonferroni's, over both pairs
+    assert ordered["p_holm"].iloc[0] == pytest.approx(min(1.0, len(table) * ordered["p"].iloc[0]))
+    assert (made / "results/ablations/garments/pairs.md") in ablations.write("garments")
+    text = (made / "results/ablations/garments/pairs.md").read_text()
+    assert "| MoToRec without ARA less MoToRec without hybrid fusion (sum) | all | Recall@20 |" in text
+    change("report.yaml", pairs=[[one, "motorec-no-hybird"]])
+    with pytest.raises(ParamsError, match=r"pairs names 'motorec-no-hybird'.*Did you mean 'motorec-no-hybrid'"):
+        ablations.pairs("garments")
+
+
 def attention(**shares: dict[str, list[float]]) -> pd.DataFrame:
     """Runs of some models, by what their warm items listen to; a run is worth 1 less what goes to pictures."""
     rows = []
@@ -595,8 +619,11 @@ def test_attention_of_runs_that_divide_it_between_modalities():
     assert found == pytest.approx({"all/recall@20": -1.0, "cold/recall@20": 1.0})
     assert where.told(table, ["full", "part"]) == (
         "Over the 4 runs of the full model and the ablations that the paper has, a warm item's attention to pictures "
-        "correlates −1.00 with Recall@20 (all) and +1.00 with Recall@20 (cold)."
+        "correlates −1.00 with Recall@20 (all) and +1.00 with Recall@20 (cold); between the seeds of a variant, each "
+        "variant's means taken off, −1.00 with Recall@20 (all) and +1.00 with Recall@20 (cold)."
     )
+    one = table.assign(**{"all/recall@20": [0.5, 0.5, 0.1, 0.1]})  # variants differ, their seeds do not
+    assert np.isnan(where.correlations(one, ["full", "part"], within=True)["all/recall@20"])
     assert where.told(table, ["full"]).endswith("attention to pictures does not vary.")  # two runs are a line
     cells = where.cells(table, tables.MARKDOWN)
     assert cells.iloc[1].tolist() == ["Part", "2", *["0.50 (0.00 to 1.00)"] * 2, "0.5000", "0.2500"]

@@ -429,8 +429,9 @@ def test_the_figures_show_every_value_and_come_out_the_same_each_time() -> None:
     report.write("planted")
     assert [file.read_bytes() for file in files] == before
 
-    table = report.over_seeds(report.load("planted"), alpha=0.05)
-    figure = report.curves(table, config.load_sensitivity().parameters, "recall@20", "Title", 0.05)
+    rows = report.load("planted")
+    table = report.over_seeds(rows, alpha=0.05)
+    figure = report.curves(rows, table, config.load_sensitivity().parameters, "recall@20", "Title", 0.05)
     panels = figure.axes
     assert [panel.get_title() for panel in panels[:2]] == ["$\\alpha$\nconcatenation", "$\\tau$\nrarity"]
     assert [text.get_text() for text in panels[2].get_xticklabels()] == ["0", ".5", "1"]

@@ -213,6 +213,52 @@ class TestRQVAE:
         assert (item_codes(tokenizer, features(rows)) == everything).all()
         assert (CodeChannel(features(rows), tokenizer, 1.0, None).codes.numpy() == everything).all()
 
+    @pytest.mark.parametrize("distance", get_args(Distance))
+    def test_codes_are_the_same_whatever_the_batch_with_fewer_items_than_codes(self, distance: str) -> None:
+        """Revived codes then lie on one and the same row, and rounding must not choose between them."""
+        rows = np.random.default_rng(0).normal(size=(10, 24)).astype(np.float32)
+        settings = changed(distance=distance, codebook_size=128, levels=3, epochs=8, batch_size=16, hidden=(32,))
+        tokenizer = trained(rows, settings)[0]["text"]
+        assert tokenizer.quantizer is not None
+        distinct = [len(torch.unique(codebook, dim=0)) for codebook in tokenizer.quantizer.codebooks]
+        assert min(distinct) < 128
+        alone = [precise_codes(tokenizer, rows[item : item + 1]) for item in range(10)]
+        assert (np.concatenate(alone) == precise_codes(tokenizer, rows)).all()
+
+    def test_the_sparsity_term_is_gammas_share_of_the_soft_usages(self) -> None:
+        rows, _ = planted()
+        tokenizer = trained(rows, changed(sparsity=0.3, rho=0.4, temperature=0.7, epochs=4))[0]["text"]
+        inputs = tokenizer.prepare(rows)
+        assert tokenizer.quantizer is not None
+        distances = tokenizer.quantizer(tokenizer.encoder(inputs)).distances
+        expected = 0.3 * sparsity_loss(soft_usage(distances, 0.7), 0.4)
+        assert expected.item() > 0.1
+        torch.testing.assert_close(tokenizer(inputs).sparsity, expected)
+
+    @pytest.mark.parametrize(
+        "other", [{"sparsity": 0.0}, {"rho": 0.9}, {"temperature": 2.0}, {"commitment": 2.0}, {"revive": False}]
+    )
+    def test_pretraining_heeds_its_settings(self, other: dict[str, Any]) -> None:
+        base = {"init": "random", "epochs": 12, "codebook_size": 32}  # from noise, most codes die at first
+        rows, _ = planted(100)
+        one, two = (trained(rows, changed(**base, **more))[0]["text"].quantizer for more in ({}, other))
+        assert one is not None
+        assert two is not None
+        assert not torch.equal(one.codebooks, two.codebooks)
+
+    def test_pretraining_heeds_the_rarity_weights(self) -> None:
+        """Two groups of items, of which one counts for next to nothing: it is rebuilt worse."""
+        rows, members = planted(200, groups=2)
+        errors = []
+        for heard in (0, 1):
+            weights = np.where(members == heard, 1.0, 1e-3).astype(np.float32)
+            given_features = {"text": features(rows)}
+            tokenizers = new_tokenizers(changed(epochs=10), given_features, 0, "planted")
+            pretrain(tokenizers, given_features, weights, 0, "planted")
+            found = tokenizers["text"](tokenizers["text"].prepare(rows)).per_item.detach().numpy()
+            errors.append(found[members == 0].mean())
+        assert errors[0] < errors[1]
+
     @pytest.mark.parametrize("key", ["distance", "learning", "init", "estimator"])
     def test_a_wrong_choice_names_the_right_ones(self, key: str) -> None:
         with pytest.raises(ValidationError, match="Input should be"):

@@ -252,6 +252,18 @@ def test_parent_is_mean_and_deviation_over_its_seeds() -> None:
     assert "| recall@20 | 0.3800 ± 0.1058 | 0.1267 ± 0.0353 |" in note
 
 
+def test_a_note_has_its_groups_in_order() -> None:
+    groups = ("all", "cold", "deg0-4", "deg10-19", "deg5-9", "deg50plus", "warm")
+    note = tracking._note("T", "d", [1], {f"test/{group}/recall@20": 0.5 for group in groups})
+    assert "| test | all | cold | deg0-4 | deg5-9 | deg10-19 | deg50plus | warm |" in note
+
+
+def test_an_ablation_is_titled_without_its_settings() -> None:
+    write_run("motorec-no-ara", 1, 0.3)
+    shutil.rmtree(paths.run_data("garments", "motorec-no-ara", 1))
+    assert tracking.RunFiles.read("garments", "motorec-no-ara", 1).title == "without ARA"
+
+
 def test_parent_curve_ends_where_the_first_seed_ends() -> None:
     for seed in (1, 2):  # 11 and 12 epochs
         write_run("bpr", seed, 0.3)

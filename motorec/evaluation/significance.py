@@ -86,9 +86,14 @@ def compare(
     told = ["model", "group", "metric", "users", "mean", "reference_mean"]
     columns = [*told, "difference", "low", "high", "p", "p_seeds", "d"]
     table = pd.DataFrame(parts, columns=columns)
-    table.insert(columns.index("p_seeds"), "p_holm", _holm(table["p"].to_numpy(dtype=np.float64), alpha))
-    table["significant"] = table["p_holm"] < alpha
-    return table
+    table.insert(columns.index("p_seeds"), "p_holm", np.nan)
+    return corrected(table, alpha)
+
+
+def corrected(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Rows of `compare` with `p_holm` and `significant` anew, all rows being one family."""
+    p_holm = _holm(table["p"].to_numpy(dtype=np.float64), alpha)
+    return table.assign(p_holm=p_holm, significant=p_holm < alpha)
 
 
 def _average(frames: Sequence[pd.DataFrame], split: str, group: str, metrics: Sequence[str], name: str) -> pd.DataFrame:

@@ -13,7 +13,10 @@ from motorec.graph import BipartiteGraph
 
 
 def masked(nodes: Float[Tensor, "n d"], share: float, generator: torch.Generator) -> Float[Tensor, "n d"]:
-    """Feature masking: entries set to zero with probability `share`, the others scaled up to keep the mean."""
+    r"""Feature masking: entries set to zero with probability `share`, the others scaled up to keep the mean.
+
+    .. math:: e' = e \odot m / (1 - p), \qquad m_j \sim \mathrm{Bernoulli}(1 - p)
+    """
     keep = 1 - share
     return nodes * (torch.rand(nodes.shape, generator=generator) < keep) / keep
 

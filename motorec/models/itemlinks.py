@@ -1,4 +1,8 @@
-"""Frozen graphs that link items to similar ones, made of what MoToRec knows of them.
+r"""Frozen graphs that link items to similar ones, made of what MoToRec knows of them.
+
+With :math:`N(i)` the k nearest of item i, an item's row is the mean over them: :math:`S_{ij} = w_{ij} / \sum_l w_{il}`
+for :math:`j \in N(i)`, else 0, where :math:`w_{ij}` is 1 for neighbours by cosine (added up over modalities), and the
+number of shared codes for neighbours by codes.
 
 These are an addition to the paper, whose only graph is that of users and items. FREEDOM (arXiv 2211.06924) introduced
 the one from raw features.

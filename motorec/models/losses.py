@@ -42,6 +42,9 @@ def distinct(nodes: Int[Tensor, " b"], at_most: int | None, generator: torch.Gen
 
 
 def squared_norm(*tables: Float[Tensor, "_ _"]) -> Float[Tensor, ""]:
-    """Half the squared norm of the rows, per row of the first table: the usual L2 term of embedding models."""
+    r"""The usual L2 term of embedding models, with b the rows of the first table.
+
+    .. math:: \frac{1}{2b} \sum_T \lVert T \rVert^2
+    """
     total = sum((table.square().sum() for table in tables), start=tables[0].new_zeros(()))
     return 0.5 * total / len(tables[0])

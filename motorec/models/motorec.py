@@ -9,8 +9,9 @@ channels are fused (`motorec.models.fusion`). All of it is trained at once:
 
 What the paper leaves open, and what was chosen here; every choice is a setting:
 
-* **Users of the content channels** (`content_users`) start as the mean :math:`z_q` of their training items that have
-  the modality (`aggregate`), or as a table that is learned (`learned`). But with the mean, in training, a liked item is
+* **Users of the content channels** (`content_users`) start as the mean of what their training items that have the
+  modality start with, :math:`x_u = \frac{1}{|N_u|} \sum_{i \in N_u} x_i` (`aggregate`), or as a table that is learned
+  (`learned`). But with the mean, in training, a liked item is
   part of its own user's mean, so that the pair is partly ranked by what an item has in common with itself.
   `leave_one_out` takes that away: the content channels of a step see the graph without the batch's own interactions,
   which leaves the liked item out of the user's mean, and out of every propagated layer as well. Taking out one pair at

@@ -1,7 +1,8 @@
 """What each part of the token models is worth: `python -m motorec.reporting.ablations hm` writes results/ablations/hm/.
 
 The runs are those of the profile `ablations` (`make ablations`). A model and its ablations make a table, a table of
-tests and a figure of their own. What is not run yet is left out, and said to be.
+tests and a figure of their own; some ablations are tested against each other besides. What is not run yet is left out,
+and said to be.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from motorec import paths
-from motorec.config import load_ablations, load_profile
-from motorec.errors import DataError, MotorecError
+from motorec.config import load_ablations, load_dataset, load_profile
+from motorec.errors import DataError, MotorecError, ParamsError, nearest
+from motorec.evaluation.significance import corrected
+from motorec.reporting import tables
 from motorec.reporting.report import Report, report
-from motorec.reporting.runs import expected_runs
+from motorec.reporting.runs import expected_runs, full_title
 
 PROFILE = "ablations"
 
@@ -70,6 +75,55 @@ def reports(dataset: str) -> dict[str, Report]:
     return found
 
 
+def pairs(dataset: str) -> pd.DataFrame:
+    """The pairs of `params/report.yaml` that are run, each tested as `evaluation.compare` does, all in one family.
+
+    Returns:
+        A row per pair, group and metric: `model` (the first of the pair), `reference` (the other), and what `compare`
+        has; empty where no pair is run with all its seeds.
+
+    Raises:
+        ParamsError: There is no such data set, or a pair names a run that the profile `ablations` does not have.
+    """
+    found, tables_found = report(dataset), []
+    runs = expected_runs(load_profile(PROFILE, dataset), dataset)
+    known = {run.model for run in runs}
+    missing = {run.model for run in runs if not run.places_file.is_file()}
+    for pair in found.settings.pairs:
+        for name in pair:
+            if name not in known:
+                raise ParamsError(
+                    f"params/report.yaml: pairs names {name!r}, which params/profiles/{PROFILE}.yaml does not run. "
+                    f"{nearest(name, known)}"
+                )
+        if missing.isdisjoint(pair):
+            one = replace(found, settings=found.settings.model_copy(update={"reference": pair[1]}))
+            table = one.compare([run for run in runs if run.model in pair])
+            table.insert(1, "reference", pair[1])
+            tables_found.append(table)
+    if not tables_found:
+        return pd.DataFrame()
+    return corrected(pd.concat(tables_found, ignore_index=True), found.settings.alpha)
+
+
+def pair_cells(table: pd.DataFrame, dataset: str, style: tables.Style) -> pd.DataFrame:
+    """The table of pairs as a reader sees it."""
+    names = table["model"] + " " + table["reference"]
+    titles = {
+        name: f"{full_title(one, dataset)} less {full_title(other, dataset)}"
+        for name, one, other in zip(names, table["model"], table["reference"], strict=True)
+    }
+    return tables.significance_cells(table.assign(model=names), titles, style)
+
+
+def pair_caption(dataset: str) -> str:
+    """The sentence above the table of pairs."""
+    return (
+        f"{load_dataset(dataset).title}, test: ablations against each other, the difference being the first less the "
+        "second; tested as in the tables of each model's ablations, with Holm's correction over this table."
+    )
+
+
 def write(dataset: str) -> list[Path]:
     """Write tables and figures of all models that have ablations, and give the files; errors as in `reports`."""
     written: list[Path] = []
@@ -85,6 +139,12 @@ def write(dataset: str) -> list[Path]:
                 found.write_table("ablation_attention", target),
                 found.write_figure("ablation_attention", target.with_suffix(".png")),
             ]
+    table = pairs(dataset)
+    if len(table):
+        target = folder(dataset) / "pairs"
+        written.append(
+            tables.write(table, lambda style: pair_cells(table, dataset, style), pair_caption(dataset), target)
+        )
     return written
 
 

@@ -76,34 +76,50 @@ def cells(table: pd.DataFrame, style: tables.Style) -> pd.DataFrame:
     return pd.DataFrame(shown).map(style.escape).rename(columns=style.escape)
 
 
-def correlations(table: pd.DataFrame, models: Sequence[str]) -> dict[str, float]:
+def correlations(table: pd.DataFrame, models: Sequence[str], within: bool = False) -> dict[str, float]:
     """How a warm item's attention to the modality told goes with what a run is worth, over the runs of some models.
 
     Args:
         table: From `attention_table`.
         models: Whose runs count.
+        within: Take each model's means off first, so that nothing but its own seeds can make the correlation.
 
     Returns:
         Pearson's correlation by column, `all/<metric>` and `cold/<metric>`; not a number where either never varies, or
         there are fewer than three runs.
     """
+    shares, worth = f"warm/{modality_told(table)}", _worth(table)
     runs = table[table["model"].isin(models)]
-    shares = runs[f"warm/{modality_told(table)}"]
-    return {column: runs[column].corr(shares, min_periods=3) for column in _worth(table)}
+    values = runs[[shares, *worth]]
+    if within:
+        values = (values - values.groupby(runs["model"]).transform("mean")).round(12)  # what never varies is zero
+    return {column: values[column].corr(values[shares], min_periods=3) for column in worth}
 
 
 def told(table: pd.DataFrame, models: Sequence[str]) -> str:
-    """What stands below the table: the correlations, in a sentence."""
-    modality, found = modality_told(table), correlations(table, models)
-    words = [
+    """What stands below the table: the correlations over the runs of some models, within them, and over all runs."""
+    found = [correlations(table, models), correlations(table, models, within=True)]
+    every = list(table["model"].unique())
+    modality, runs = modality_told(table), int(table["model"].isin(models).sum())
+    what = f"Over the {runs} runs of the full model and the ablations that the paper has, a warm item's attention to"
+    what += f" {MODALITIES.get(modality, modality)}"
+    if not _numbers(found[0]):
+        return f"{what} does not vary."
+    sentence = f"{what} correlates {_numbers(found[0])}"
+    if _numbers(found[1]):
+        sentence += f"; between the seeds of a variant, each variant's means taken off, {_numbers(found[1])}"
+    if len(table) > runs:
+        sentence += f"; over all {len(table)} runs, {_numbers(correlations(table, every))}"
+    return f"{sentence}."
+
+
+def _numbers(found: Mapping[str, float]) -> str:
+    """Correlations in words; nothing where there is none."""
+    return " and ".join(
         f"{value:+.2f}".replace("-", "−") + f" with {tables.label(column)}"
         for column, value in found.items()
         if not np.isnan(value)
-    ]
-    runs = int(table["model"].isin(models).sum())
-    what = f"Over the {runs} runs of the full model and the ablations that the paper has, a warm item's attention to"
-    does = f"correlates {' and '.join(words)}" if words else "does not vary"
-    return f"{what} {MODALITIES.get(modality, modality)} {does}."
+    )
 
 
 @themed
@@ -137,7 +153,6 @@ def attention(table: pd.DataFrame, titles: Mapping[str, str], title: str) -> Fig
                 alpha=0.9,
                 label=label,
             )
-        axis.set_xlim(-0.04, 1.04)
         axis.set_title(GROUP_TITLES[group])
         axis.set_xlabel(f"attention of warm items to {MODALITIES.get(modality, modality)}")
         axis.set_ylabel(tables.label(metric))

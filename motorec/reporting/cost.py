@@ -14,15 +14,15 @@ from motorec.reporting.tables import label
 
 METRIC = "recall@20"
 SECONDS = "seconds_fit"
-SIZES = (1e4, 1e6, 1e8)  # parameters of the models in the legend
+SIZES = (0.0, 1e5, 1e7)  # parameters of the models in the legend
 
 
 @themed
 def cost(table: pd.DataFrame, title: str) -> Figure:
     """Recall@20 against the seconds that fitting takes, one point a model, its area by the number of parameters.
 
-    The line is the best that can be had for at most so many seconds. The axis is logarithmic from a second on and even
-    below: what takes no time needs no room.
+    The line is the best that can be had for at most so many seconds. The axis is linear up to a second and logarithmic
+    above: what takes no time needs no room.
 
     Args:
         table: What `efficiency.efficiency` gives, or its CSV file. Models without times are left out.
@@ -53,7 +53,7 @@ def cost(table: pd.DataFrame, title: str) -> Figure:
     axis.set_xlim(-0.15, max(1.0, seconds.max()) * 3)
     axis.set_ylim(quality.min() - 0.09 * np.ptp(quality) - 1e-3, quality.max() + 0.09 * np.ptp(quality) + 1e-3)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_xlabel("seconds to fit, validation not counted (median over seeds);\nlogarithmic from 1 on, even below")
+    axis.set_xlabel("seconds to fit, validation not counted (median over seeds);\nlinear up to 1, logarithmic above")
     axis.set_ylabel(f"{label(METRIC)}, test, all targets")
     handles = [
         Line2D([], [], color=colours[0], marker="o", linestyle="", markersize=7, label="trained"),
@@ -77,6 +77,8 @@ def area(parameters: float) -> float:
 
 
 def _parameters(count: float) -> str:
+    if count == 0:
+        return "no parameters"
     return f"{count / 1e6:g} million parameters" if count >= 1e6 else f"{count:,.0f} parameters"
 
 

@@ -309,11 +309,18 @@ def _curve(axis: Axes, history: pd.DataFrame, column: str, colour: Colour, style
     axis.plot(mean.index, mean, color=colour, linewidth=1.8, linestyle=style)
 
 
+def _pale(colour: Colour) -> Colour:
+    """A colour on its way to white."""
+    red, green, blue = (0.35 * part + 0.65 for part in colour)
+    return red, green, blue
+
+
 @themed
 def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, title: str, alpha: float) -> Figure:
     """What is lost or won without each part: differences to the full model with their intervals, a panel per group.
 
-    A filled point differs from the full model after Holm's correction, a hollow one does not.
+    A filled point differs from the full model over users, after Holm's correction, and over seeds too; a pale one over
+    users alone: it may be the seeds' doing. A hollow one differs over neither, or over seeds alone.
 
     Args:
         comparison: `evaluation.compare` of the ablations with the full model.
@@ -341,7 +348,10 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
                 s=34,
                 zorder=3,
                 marker=MARKERS[place],
-                facecolor=[colours[place] if yes else "white" for yes in here["significant"]],
+                facecolor=[
+                    "white" if not over_users else colours[place] if over_seeds < alpha else _pale(colours[place])
+                    for over_users, over_seeds in zip(here["significant"], here["p_seeds"], strict=True)
+                ],
                 edgecolor=[colours[place]],
                 linewidth=1.4,
             )
@@ -355,12 +365,15 @@ def ablation(comparison: pd.DataFrame, titles: dict[str, str], reference: str, t
         Line2D([], [], color=colours[place], marker=MARKERS[place], linewidth=1.8, label=label(metric))
         for place, metric in enumerate(metrics)
     ]
-    handles.append(Line2D([], [], color="0.3", marker="o", markerfacecolor="0.3", linestyle="", label=f"p < {alpha:g}"))
-    handles.append(
-        Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="", label=f"p ≥ {alpha:g}")
-    )
+    grey = (0.3, 0.3, 0.3)
+    for face, what in (
+        (grey, f"p < {alpha:g} over users (Holm) and over seeds"),
+        (_pale(grey), f"p < {alpha:g} over users alone"),
+        ("white", f"p ≥ {alpha:g} over users"),
+    ):
+        handles.append(Line2D([], [], color=grey, marker="o", markerfacecolor=face, linestyle="", label=what))
     handles.append(Line2D([], [], color="0.3", linewidth=1.8, label=f"{100 * (1 - alpha):g}% interval over users"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
@@ -387,6 +400,7 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
     figure, axes = grid(len(metrics), len(groups), 4.1, height, heading, share_y=True)
     colours = palette()
     verdicts = {"better": (colours[0], "o"), "no proof": ((0.55, 0.55, 0.55), "D"), "worse": (colours[1], "s")}
+    seen: set[str] = set()
     for row, metric in zip(axes, metrics, strict=True):
         for axis, group in zip(row, groups, strict=True):
             here = table[(table["group"] == group) & (table["metric"] == metric)].set_index("model").reindex(order)
@@ -403,7 +417,8 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
             axis.set_ylim(len(order) - 0.5, -0.5)
             axis.grid(visible=False, axis="y")
             axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-            axis.set_xlabel("← worse    better →")
+            axis.set_xlabel("difference (left: worse)")
+            seen.update(verdict)
     handles = [
         Line2D(
             [],
@@ -414,8 +429,9 @@ def comparison(table: pd.DataFrame, titles: dict[str, str], reference: str, titl
             label=f"{name} (Holm's p {'≥' if name[0] == 'n' else '<'} {alpha:g})",
         )
         for name, (colour, marker) in verdicts.items()
+        if name in seen
     ]
-    interval = f"{100 * (1 - alpha):g}% interval over users, each by itself"
+    interval = f"{100 * (1 - alpha):g}% interval over users, uncorrected"
     handles.append(Line2D([], [], color="0.3", linewidth=2.2, label=interval))
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -164,14 +164,19 @@ def reported(dataset: str, paper: PaperSettings, metric: str) -> str:
 
 
 def ablations(
-    tested: Mapping[str, pd.DataFrame], titles: Mapping[str, str], metric: str, without: Sequence[str] = ()
+    tested: Mapping[str, pd.DataFrame],
+    titles: Mapping[str, str],
+    metric: str,
+    alpha: float,
+    without: Sequence[str] = (),
 ) -> str:
-    """Notebook 05: which parts have shown their worth.
+    """Notebook 05: which parts have shown their worth, and of which that may be the seeds' doing.
 
     Args:
         tested: By the full model's title, `evaluation.compare` of its ablations with it.
         titles: The ablations' titles by name.
         metric: The one that counts.
+        alpha: Level of the tests.
         without: Titles of models whose ablations have not been run.
     """
     sentences = []
@@ -183,45 +188,52 @@ def ablations(
                 ("worse", proven[proven["difference"] < 0].sort_values("difference")),
                 ("better", proven[proven["difference"] > 0].sort_values("difference", ascending=False)),
             ):
-                pairs = list(zip(part["model"], part["difference"], strict=True))
-                names = [f"*{titles.get(name, name)}* ({_signed(difference)})" for name, difference in pairs[:NAMED]]
-                names += [f"{len(pairs) - NAMED} more"] if len(pairs) > NAMED else []
+                names = [
+                    f"*{titles.get(name, name)}* ({_signed(difference)}{'' if p < alpha else ', not over seeds'})"
+                    for name, difference, p in zip(part["model"], part["difference"], part["p_seeds"], strict=True)
+                ]
+                names = names[:NAMED] + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
                 told.append(f"{_listed(names) if names else 'none'} {'is' if len(names) < 2 else 'are'} {verdict}")
             rest = f"; of the other {len(here) - len(proven)} nothing is proven" if len(proven) < len(here) else ""
-            sentences.append(f"{full}, {group} targets, by {label(metric)}: {', '.join(told)}{rest}.")
+            sentences.append(f"{full}, {group} targets, by {label(metric)}, over users: {', '.join(told)}{rest}.")
     if without:
         sentences.append(f"Of {_listed(without)} nothing is said: no ablation has been run on this data set.")
     return _shows(*sentences)
 
 
-def report(overall: pd.DataFrame, cold: pd.DataFrame, tested: pd.DataFrame | None, reference: str, metric: str) -> str:
+def report(
+    overall: pd.DataFrame, cold: pd.DataFrame, tests: Mapping[str, pd.DataFrame], reference: str, metric: str
+) -> str:
     """Notebook 06: who is ahead, on all and on cold targets, and where the reference stands.
 
     Args:
         overall: `tables.group_table` of all targets.
         cold: The same of cold targets.
-        tested: `evaluation.compare` of the models with the reference; None where it has not been run.
-        reference: The model that the others are tested against.
+        tests: By the model that the others are compared with, `evaluation.compare`; those that have been run.
+        reference: The model whose place is told.
         metric: The one that counts.
     """
     sentences = []
     for group, table in (("all", overall), ("cold", cold)):
         if metric not in table or table[metric].isna().all():
             continue
+        here = {name: one[(one["group"] == group) & (one["metric"] == metric)] for name, one in tests.items()}
         ranked = table[table["model"] != ORACLE].sort_values(metric, ascending=False, ignore_index=True, kind="stable")
-        first, second = ranked["title"].iloc[:2] if len(ranked) > 1 else (ranked["title"].iloc[0], None)
         values = ranked[metric].to_numpy()
-        said = f"On {group} targets {first} is ahead ({label(metric)} {values[0]:.4f})"
-        said += f", before {second} ({values[1]:.4f})" if second is not None else ""
+        said = f"On {group} targets {ranked['title'].iloc[0]} is ahead ({label(metric)} {values[0]:.4f})"
+        if len(ranked) > 1:
+            said += (
+                f", before {ranked['title'].iloc[1]} ({values[1]:.4f}), {_by_chance(here, *ranked['model'].iloc[:2])}"
+            )
         oracle = table.loc[table["model"] == ORACLE, metric]
         if len(oracle):
             said += f"; the oracle, which knows the truth, has {oracle.iloc[0]:.4f}"
         sentences.append(f"{said}.")
         own = ranked[ranked["model"] == reference]
-        if tested is None or own.empty:
+        if reference not in here or own.empty:
             continue
-        here = tested[(tested["group"] == group) & (tested["metric"] == metric)]
-        better, worse = (int((here["significant"] & (sign * here["difference"] > 0)).sum()) for sign in (1, -1))
+        proven = here[reference][here[reference]["significant"]]
+        better, worse = (int((sign * proven["difference"] > 0).sum()) for sign in (1, -1))
         title = own["title"].iloc[0]
         sentences.append(
             f"{title} is number {own.index[0] + 1} of {len(ranked)}; {better or 'no'} "
@@ -229,6 +241,15 @@ def report(overall: pd.DataFrame, cold: pd.DataFrame, tested: pd.DataFrame | Non
             f"{'is' if worse < 2 else 'are'} worse."
         )
     return _shows(*sentences)
+
+
+def _by_chance(tests: Mapping[str, pd.DataFrame], first: str, second: str) -> str:
+    """Whether the first model is ahead of the second by more than chance, where one has been tested with the other."""
+    for reference, other in ((first, second), (second, first)):
+        if reference in tests:
+            found = tests[reference].set_index("model")["significant"]
+            return "by more than chance" if found[other] else "which may be chance"
+    return "which is not tested"
 
 
 def _shows(*sentences: str) -> str:

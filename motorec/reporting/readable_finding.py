@@ -35,8 +35,9 @@ def finding(results: Readable) -> str:
 def verdict(results: Readable) -> str:
     """Whether pretrained tokens read as a value: most of them, some only, or no more than by chance; of each modality.
 
-    Judged are the codes of the first level. More than by chance is more than codes dealt out at random in every seed.
-    What MoToRec makes of them, training the tokenizers on, is told behind it.
+    Judged are the codes of the first level; the share of the others, and of all, stands beside it. More than by chance
+    is more than codes dealt out at random in every seed. What MoToRec makes of them, training the tokenizers on, is
+    told behind it.
     """
     words = []
     for modality in results.modalities:
@@ -47,11 +48,12 @@ def verdict(results: Readable) -> str:
         how = "most do" if ours.mean() >= 0.5 else "some do, most do not"
         how = how if (ours > dealt).all() else "no more than by chance"
         below = table[(table["kind"] == OURS) & (table["level"] > 1)].groupby("level")["reading"].mean()
-        rest = f", of those below {', '.join(map(_percent, below))}" if len(below) else ""
-        words.append(f"{MODALITIES[modality]}, {how}: of the first level's codes {_percent(ours.mean())}{rest}")
-    told = f"A code does if {rule(results.settings)}."
-    asked = "**Do pretrained tokens read as a value of an attribute?**"
-    return f"{asked} Of {'; of '.join(words)}. {told} {_later(results)}"
+        every = _row(results.comparison("random"), modality=modality, measure="reading")["ours"]
+        rest = f", of those below {', '.join(map(_percent, below))}; {_percent(every)} of all" if len(below) else ""
+        words.append(f"{MODALITIES[modality]}, {how}: {_percent(ours.mean())} of the first level's codes{rest}")
+    told = f"A code reads as a value if {rule(results.settings)}."
+    asked = "**Do pretrained tokens of the first level read as a value of an attribute?**"
+    return f"{asked} Of {'. Of '.join(words)}. {told} {_later(results)}"
 
 
 def _later(results: Readable) -> str:

@@ -158,6 +158,12 @@ class Report:
         """All models tested against the reference."""
         return self.compare([run for run in self.models if run.role == "model"])
 
+    @property
+    def tests(self) -> dict[str, pd.DataFrame]:
+        """`tested` by its reference: MoToRec and our own model, where they have been run."""
+        pairs = zip(TESTS.values(), (self, self.ours), strict=True)
+        return {one.settings.reference: one.tested for test, one in pairs if self._has(test)}
+
     @cached_property
     def variants_tested(self) -> pd.DataFrame:
         """The ablations tested against the full model."""
@@ -303,6 +309,8 @@ class Report:
         if name in OTHER_CELLS:
             return OTHER_CELLS[name](self, table, style)
         columns = tables.columns_shown(table, self.settings.headline)
+        if name == "ablation":  # beside differences there is no room for what an oracle has
+            columns = [column for column in columns if not column.endswith("_of_oracle")]
         return tables.readable(table, columns, {self.dataset: self.title}, style, self._marks(name))
 
     def _marks(self, name: str) -> dict[tuple[str, str, str], str]:
@@ -536,6 +544,8 @@ def _ablation_figure(report: Report) -> Figure:
 
     titles = {run.model: run.title for run in report.variants}
     full = titles.pop(report.settings.reference)
+    name = f"{full.partition(' (')[0]}: "
+    titles = {model: title.removeprefix(name) for model, title in titles.items()}  # the heading names it
     return figures.ablation(report.variants_tested, titles, full, report.title, report.settings.alpha)
 
 

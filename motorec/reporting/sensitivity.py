@@ -23,6 +23,7 @@ from motorec.reporting.figures import GROUP_TITLES, grid, palette, save_both, th
 GROUPS = ("all", "cold")
 DRAWN = ("recall@20", "ndcg@20")  # a figure each
 METRICS = tuple(f"{group}/{metric}" for group in GROUPS for metric in DRAWN)
+SEED = "0.6"  # the grey of single seeds
 COLUMNS = 5  # panels beside each other: more would be too small in print
 
 
@@ -101,14 +102,18 @@ def _with_spread(mean: float, sd: float) -> str:
 
 
 @themed
-def curves(table: pd.DataFrame, parameters: Mapping[str, Varied], metric: str, title: str, alpha: float) -> Figure:
+def curves(
+    rows: pd.DataFrame, table: pd.DataFrame, parameters: Mapping[str, Varied], metric: str, title: str, alpha: float
+) -> Figure:
     """A metric by value, two panels per parameter: all targets above, cold ones below, each on one scale for all.
 
     Values are evenly spaced, in their order; the default has a filled point, and a dashed line marks its mean. Bars
-    are t-intervals over seeds.
+    are t-intervals over seeds. Thin lines are single seeds: where they go the same way, a change is more than the bars
+    of means that share their seeds can tell.
 
     Args:
-        table: What `over_seeds` gives.
+        rows: What `load` gives.
+        table: What `over_seeds` makes of it.
         parameters: Symbols and titles.
         metric: "recall@20", say.
         title: What stands above.
@@ -129,6 +134,7 @@ def curves(table: pd.DataFrame, parameters: Mapping[str, Varied], metric: str, t
                 continue
             here = table[table["parameter"] == names[index]]
             _curve(axis, here, column, palette()[place], "os"[place])
+            _seeds(axis, rows[rows["parameter"] == names[index]], list(here["value"]), column)
             axis.set_ylim(max(0.0, low - room), high + room)
             axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
             axis.tick_params(labelleft=index % columns == 0, labelbottom=place == len(GROUPS) - 1)
@@ -144,7 +150,9 @@ def curves(table: pd.DataFrame, parameters: Mapping[str, Varied], metric: str, t
         Line2D([], [], marker="o", linestyle="", color="0.3", label="default"),
         Line2D([], [], color="0.3", linestyle="--", label="the default's mean"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    if seeds > 1:
+        handles.append(Line2D([], [], color=SEED, linewidth=0.8, label="one seed"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, columnspacing=1.2)
     return figure
 
 
@@ -161,6 +169,13 @@ def _curve(axis: Axes, here: pd.DataFrame, column: str, colour: tuple[float, flo
     axis.set_xticks(x, [re.sub(r"^0\.", ".", value) for value in here["value"]], fontsize=8.5)
     axis.set_xlim(-0.4, len(here) - 0.6)
     axis.grid(visible=False, axis="x")
+
+
+def _seeds(axis: Axes, here: pd.DataFrame, values: list[str], column: str) -> None:
+    """One parameter's line for each seed, if there are several."""
+    by_seed = here.pivot_table(index="value", columns="seed", values=column).reindex(values)
+    if by_seed.shape[1] > 1:
+        axis.plot(np.arange(len(values)), by_seed, color=SEED, linewidth=0.8, zorder=2)
 
 
 def write(dataset: str) -> list[Path]:
@@ -190,7 +205,7 @@ def write(dataset: str) -> list[Path]:
     written = [tables.write(table, lambda style: cells(table, settings.parameters, style), caption, target, notes)]
     for place, metric in enumerate(DRAWN):
         heading = f"{title}: {tables.label(metric)} on validation, one setting of {model.title} changed"
-        figure = curves(table, settings.parameters, metric, heading, alpha)
+        figure = curves(rows, table, settings.parameters, metric, heading, alpha)
         name = dataset if place == 0 else f"{dataset}-{metric.partition('@')[0]}"
         written.append(save_both(figure, target.with_name(f"{name}.png")))
     return written

@@ -200,7 +200,7 @@ def readable(
     style: Style,
     marks: Mapping[tuple[str, str, str], str] | None = None,
 ) -> pd.DataFrame:
-    """The cells of a table as a reader sees them, headings included.
+    """The cells of a table as a reader sees them, headings included; of one data set alone, it is not named in each.
 
     Args:
         table: From `group_table` or `ablation_table`.
@@ -230,6 +230,8 @@ def readable(
         cells[column] = [
             f"{text} {style.escape(mark)}" if mark else text for text, mark in zip(cells[column], behind, strict=True)
         ]
+    if len(set(table["dataset"])) == 1:
+        del cells["dataset"]
     return pd.DataFrame(cells).rename(columns=lambda column: style.escape(label(column)))
 
 

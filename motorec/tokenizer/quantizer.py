@@ -59,6 +59,13 @@ DISTANCES: Mapping[Distance, Callable[[Tensor, Tensor], Tensor]] = MappingProxyT
 )
 
 
+def first_of_equals(codes: Float[Tensor, "K d"]) -> Int[Tensor, " K"]:
+    """For each code, the index of the first that is the same vector: mostly its own."""
+    groups = torch.unique(codes, dim=0, return_inverse=True)[1]
+    places = torch.arange(len(codes))
+    return places.new_full((len(codes),), len(codes)).scatter_reduce(0, groups, places, "amin")[groups]
+
+
 @dataclass(frozen=True)
 class Quantized:
     """What quantizing a batch gives.
@@ -153,11 +160,15 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def codes(self, z: Float[Tensor, "n d"]) -> Int[Tensor, "n levels"]:
-        """The code tuples alone, in double precision, so that they do not depend on how rows are batched."""
+        """The code tuples alone, in double precision, so that they do not depend on how rows are batched.
+
+        Of codes that are one and the same vector, as with fewer rows than codes, the first stands for all.
+        """
         residual = z.double()
         chosen = []
         for codebook in self.codebooks.double():
-            index = self.distance(residual, codebook).argmin(dim=1)
+            # Rounding, which goes by the batch, would choose between equal codes.
+            index = first_of_equals(codebook)[self.distance(residual, codebook).argmin(dim=1)]
             residual = residual - codebook[index]
             chosen.append(index)
         return torch.stack(chosen, dim=1)

@@ -3,10 +3,16 @@ r"""The sparsity term: codes should be used at an even, low rate (paper section 
 .. math:: L_{sparse} = \sum_j KL(\mathrm{Bernoulli}(\rho) \Vert \mathrm{Bernoulli}(\hat\rho_j)),
 
 where :math:`\hat\rho_j` is the aggregate usage of code :math:`j`. The paper leaves open how the usage is made
-differentiable; here it is the mean over items (those of a batch in pretraining, the whole catalogue in joint training)
-of a softmax over negative distances. Such usages sum to one, so by
-convexity the term is smallest at even usage whatever :math:`\rho` is: it balances the codes, and :math:`\rho` sets how
-hard. The paper leaves :math:`\rho` open as well; :math:`1/K` is the only rate that even usage meets, hence the default.
+differentiable; here it is the mean over the n items (those of a batch in pretraining, the whole catalogue in joint
+training) of a softmax over negative distances,
+
+.. math:: \hat\rho_j = \frac{1}{n} \sum_i \frac{\exp(-\delta_{ij} / (T \bar\delta))}
+          {\sum_l \exp(-\delta_{il} / (T \bar\delta))},
+
+with :math:`\delta_{ij}` the distance of item i's residual to code j and :math:`\bar\delta` the level's mean of them,
+which passes no gradient on. Such usages sum to one, so by convexity the term is smallest at even usage whatever
+:math:`\rho` is: it balances the codes, and :math:`\rho` sets how hard. The paper leaves :math:`\rho` open as well;
+:math:`1/K` is the only rate that even usage meets, hence the default.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ def soft_usage(distances: Float[Tensor, "levels n K"], temperature: float) -> Fl
     """Differentiable usage of each code: the mean over rows of softmax(-distance / T).
 
     Args:
-        distances: Squared distances of rows to codes.
+        distances: Distances of rows to codes, squared or by angle.
         temperature: T, in units of the mean distance at each level, so that it means the same whatever the scale of
             the latent space.
     """
