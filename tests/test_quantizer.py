@@ -20,6 +20,7 @@ with warnings.catch_warnings():
 from motorec.tokenizer import ResidualQuantizer
 from motorec.tokenizer.estimators import rotation, straight_through
 from motorec.tokenizer.placement import Init, place, revive, starts
+from motorec.tokenizer.quantizer import first_of_equals
 
 
 def quantizer(codebooks: list[list[list[float]]] | torch.Tensor, **options: object) -> ResidualQuantizer:
@@ -112,6 +113,11 @@ class TestCascade:
         codes = made.codes(z)
         left = [z.norm(dim=1)] + [(z - made.look_up(codes[:, :level])).norm(dim=1) for level in range(1, 5)]
         assert (torch.stack(left).diff(dim=0) <= 1e-5).all()
+
+    def test_of_equal_codes_the_first_stands_for_all(self) -> None:
+        codes = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.0], [3.0, 1.0], [2.0, 0.0]])
+        assert first_of_equals(codes).tolist() == [0, 1, 0, 3, 1]
+        assert quantizer(codes[None]).codes(codes).flatten().tolist() == [0, 1, 0, 3, 1]
 
 
 class TestAgainstTheLibrary:
