@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from motorec.reporting.runs import ExpectedRun
 
-LAYOUT = 4  # raise it when this module logs something else, so that `replay` replaces the runs logged before
+LAYOUT = 5  # raise it when this module logs something else, so that `replay` replaces the runs logged before
 ALL_SEEDS = "all"  # tag `seed` of a parent run
 HEADLINE = ("test/all/recall@20", "test/all/ndcg@20", "test/cold/recall@20", "test/cold/ndcg@20", "test/warm/recall@20")
 SHOWN = ("test/all", "test/cold", "test/warm", "epoch/valid/all", "epoch", "cost")  # sections of charts
@@ -363,7 +363,8 @@ def _experiment(client: MlflowClient, dataset: str) -> str:
         f"run per seed with its losses by epoch, settings, figures and executed notebook."
     )
     views = {
-        "models": ("Models, means over seeds", f"tags.seed = '{ALL_SEEDS}'"),
+        "models": ("Models, means over seeds", f"tags.seed = '{ALL_SEEDS}' and tags.is_ablation = 'false'"),
+        "ablations": ("Models and ablations, means over seeds", f"tags.seed = '{ALL_SEEDS}'"),
         "seeds": ("Every seed", f"tags.seed != '{ALL_SEEDS}'"),
     }
     links = [f"[{name}]({page(experiment, key)})" for key, (name, _) in views.items()]

@@ -401,16 +401,22 @@ def test_missing_metrics_say_what_to_run() -> None:
 
 
 def test_saved_views_find_the_runs_and_name_columns_that_exist() -> None:
-    write_run("bpr", 1, 0.3)
-    tracking.log_run("garments", "bpr", 1)
+    for model in ("bpr", "motorec-no-ara"):
+        write_run(model, 1, 0.3)
+        tracking.log_run("garments", model, 1)
     tags = client().get_experiment_by_name("garments").tags
-    for view, expected in {"models": "bpr", "seeds": "bpr · seed 1"}.items():
+    views = {
+        "models": {"bpr"},
+        "ablations": {"bpr", "motorec-no-ara"},
+        "seeds": {"bpr · seed 1", "motorec-no-ara · seed 1"},
+    }
+    for view, expected in views.items():
         state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{view}"])["state"])
-        (run,) = runs(search=state["searchFilter"])
-        assert run.info.run_name == expected
+        found = runs(search=state["searchFilter"])
+        assert {run.info.run_name for run in found} == expected
         assert state["orderByKey"] in state["selectedColumns"]
         assert "metrics.`test/cold/recall_at_20`" in state["selectedColumns"]
-        assert "test/cold/recall_at_20" in run.data.metrics
+        assert "test/cold/recall_at_20" in found[0].data.metrics
 
 
 def test_a_deleted_experiment_comes_back() -> None:
