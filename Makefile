@@ -50,9 +50,8 @@ compare: setup
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET) --profile compare
 	@$(BIN)/dvc repro --quiet --single-item summary index
 
-# What each model costs, from the runs of one data set on this machine: a table and a figure in results/efficiency/. No
-# stage, since times are never the same twice.
-efficiency: DATASET := $(if $(filter environment,$(origin DATASET)),$(DATASET),garments)
+# What each model costs, from the runs of one data set (garments unless you say another) on this machine, in
+# results/efficiency/. No stage, since times are never the same twice.
 efficiency: setup
 	@$(BIN)/python -m motorec.reporting.efficiency $(DATASET)
 
@@ -75,7 +74,7 @@ tuned: setup
 # One setting at a time, on garments unless you say another, JOBS side by side; PARAMETERS="gamma K" for some of those in
 # params/sensitivity.yaml.
 PARAMETERS ?=
-sensitivity: DATASET := $(if $(filter environment,$(origin DATASET)),$(DATASET),garments)
+efficiency sensitivity: DATASET := $(if $(filter environment,$(origin DATASET)),$(DATASET),garments)
 sensitivity: setup
 	@$(BIN)/python -m motorec.sensitivity $(DATASET) $(PARAMETERS) --jobs $(JOBS)
 

@@ -71,7 +71,7 @@ def lengths(model: MoToRec) -> dict[str, tuple[float, float]]:
     """Of each modality, over its items after propagation: their mean length, and that of their mean beside it."""
     content = model.heard().content[:, len(model.users) :]
     found = {}
-    for (name, _), channel, items in zip(model.tokenizers.items(), model.channels, content, strict=True):
+    for name, channel, items in zip(model.tokenizers, model.channels, content, strict=True):
         items = items[channel.present]
         length = items.norm(dim=1).mean()
         found[name] = float(length), float(items.mean(0).norm() / length)

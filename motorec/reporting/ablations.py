@@ -50,9 +50,8 @@ def ablation_report(dataset: str, model: str) -> Report:
     found = report(dataset)
     lacking = "; ".join(missing[name] for name in mine if name in missing)
     return replace(
-        found,
+        found.against(model),
         run=run.model_copy(update={"token_models": (model,), "ablations": done}),
-        settings=found.settings.model_copy(update={"reference": model}),
         below=(f"Not run yet: {lacking}.",) if lacking else (),
     )
 
@@ -97,8 +96,7 @@ def pairs(dataset: str) -> pd.DataFrame:
                     f"{nearest(name, known)}"
                 )
         if missing.isdisjoint(pair):
-            one = replace(found, settings=found.settings.model_copy(update={"reference": pair[1]}))
-            table = one.compare([run for run in runs if run.model in pair])
+            table = found.against(pair[1]).compare([run for run in runs if run.model in pair])
             table.insert(1, "reference", pair[1])
             tables_found.append(table)
     if not tables_found:

@@ -84,7 +84,11 @@ class Report:
     @cached_property
     def ours(self) -> Report:
         """The same with our own model for reference."""
-        return replace(self, settings=self.settings.model_copy(update={"reference": self.settings.ours}))
+        return self.against(self.settings.ours)
+
+    def against(self, reference: str) -> Report:
+        """The same with another model for reference."""
+        return replace(self, settings=self.settings.model_copy(update={"reference": reference}))
 
     @cached_property
     def runs(self) -> list[ExpectedRun]:
