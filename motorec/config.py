@@ -47,9 +47,10 @@ class RunSettings(Settings):
     content_models: tuple[Name, ...] = ()  # closed form as well, from the items' features
     models: tuple[Name, ...]
     token_models: tuple[Name, ...] = ()  # models that start from the pretrained tokens
-    ablation_datasets: tuple[Name, ...] = ()
+    ablation_datasets: tuple[Name, ...] = ()  # those on which the ablations below are trained
     ablations: tuple[Name, ...] = ()
     ablation_seeds: tuple[int, ...] = ()  # none named: all seeds
+    ablation_reports: tuple[Name, ...] = ()  # data sets whose ablations are in git: they get notebook 05
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
 
     @property
@@ -485,7 +486,7 @@ def profile_values(profile: str, dataset: str | None = None) -> dict[str, Any]:
         if "ablation_datasets" in laid:  # a profile that is about ablations has them on any data set
             values["ablation_datasets"] = [dataset]
     run = parse(RunSettings, values, f"params/profiles/{profile}.yaml")
-    for key in ("sources", "with_truth", "ablation_datasets"):
+    for key in ("sources", "with_truth", "ablation_datasets", "ablation_reports"):
         values[key] = [name for name in getattr(run, key) if name in run.datasets]
     return values
 

@@ -58,7 +58,7 @@ def check_dataset(run: RunSettings, dataset: str) -> None:
 
 def _check_names(run: RunSettings) -> None:
     """Lists that refer to one another."""
-    for key in ("with_truth", "ablation_datasets"):
+    for key in ("with_truth", "ablation_datasets", "ablation_reports"):
         for name in getattr(run, key):
             if name not in run.datasets:
                 remedy = nearest(name, run.datasets)

@@ -32,8 +32,8 @@ def legend(figure: Figure) -> dict[str, object]:
 def test_a_loss_looks_the_same_whatever_is_drawn_beside_it() -> None:
     one = legend(figures.training(history("a", bpr=1.0, l2=0.5), "One"))
     other = legend(figures.training(history("b", softmax=1.0, tokenizer=0.7, l2=0.5, bpr=0.2), "Other"))
-    assert one["bpr"] == other["bpr"]
-    assert one["l2"] == other["l2"]
+    assert one["BPR"] == other["BPR"]
+    assert one["L2 penalty"] == other["L2 penalty"]
 
 
 def test_no_two_losses_look_alike_however_many_there_are() -> None:
@@ -58,7 +58,7 @@ def test_the_sum_is_left_out_where_one_loss_hides_it() -> None:
 
 
 def test_thin_lines_are_explained_where_there_are_some() -> None:
-    assert {"thin: one seed", "thick: mean of 3 seeds, while all train"} <= set(
+    assert {"thin: one seed", "thick: mean of 3 seeds, as long as all train"} <= set(
         legend(figures.training(history("a", seeds=3, bpr=1.0), "Data"))
     )
     assert not [name for name in legend(figures.training(history("a", bpr=1.0), "Data")) if "seed" in name]

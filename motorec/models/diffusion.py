@@ -103,6 +103,11 @@ class Denoiser(nn.Module):
         return self.write(torch.tanh(self.read(noisy) + self.read_time(self.time(self.waves[step]))))
 
 
+def _root(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Square roots that are the same on every processor, which `Tensor.sqrt` is not; see `motorec.processor`."""
+    return values.rsqrt().reciprocal()
+
+
 class StepSampler(nn.Module):
     """Draws diffusion steps, often those whose loss is large (Nichol and Dhariwal, 2021).
 
@@ -122,7 +127,7 @@ class StepSampler(nn.Module):
         """The chance of each step: the root of its mean squared loss, with a small uniform share; sums to 1."""
         steps = len(self.losses)
         uniform = torch.full((steps,), 1.0 / steps, dtype=torch.float64)
-        size = self.losses.square().mean(1).sqrt()
+        size = torch.linalg.vector_norm(self.losses, dim=1)
         if not self.importance or (self.seen < HISTORY).any() or size.sum() == 0:
             return uniform
         return (1.0 - UNIFORM_SHARE) * size / size.sum() + UNIFORM_SHARE * uniform
@@ -166,8 +171,8 @@ class Diffusion(nn.Module):
             "kept": kept,
             "weights": gained if settings.reweight else torch.ones_like(kept),
             # Of the posterior mean of x_{t-1}: the parts of the predicted x_0 and of x_t.
-            "of_clean": before.sqrt() * (1.0 - alphas) / (1.0 - kept),
-            "of_noisy": alphas.sqrt() * (1.0 - before) / (1.0 - kept),
+            "of_clean": _root(before) * (1.0 - alphas) / (1.0 - kept),
+            "of_noisy": _root(alphas) * (1.0 - before) / (1.0 - kept),
         }
         for name, table in tables.items():
             self.register_buffer(name, table.float(), persistent=False)
@@ -177,7 +182,7 @@ class Diffusion(nn.Module):
     ) -> Float[Tensor, "b width"]:
         """Vectors after `step + 1` steps of corruption with the given standard normal noise."""
         kept = self.kept[step].unsqueeze(1)
-        return kept.sqrt() * clean + (1.0 - kept).sqrt() * noise
+        return _root(kept) * clean + _root(1.0 - kept) * noise
 
     def losses(
         self, denoise: Denoiser, clean: Float[Tensor, "b width"], generator: torch.Generator

@@ -278,7 +278,7 @@ def maps(
     """
     # Up to three beside each other: a page is no wider.
     columns = min(3, len(places))
-    figure, axes = grid(-(-len(places) // columns), columns, 2.9, 3.1, title)
+    figure, axes = grid(-(-len(places) // columns), columns, 2.9, 4.1, title)
     size = 26 * min(1.0, (800 / len(cold)) ** 0.5)
     kinds = [("warm", ~cold, palette()[0], "o", 0.5), ("cold", cold, palette()[3], "^", 0.9)]
     kinds.sort(key=lambda kind: -kind[1].sum())  # the rarer kind on top, so that neither is hidden by the other

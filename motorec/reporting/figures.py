@@ -58,6 +58,8 @@ LOSSES: dict[str, tuple[int | None, str]] = {
     "divergence": (3, "dash-dot"),
     "diffusion": (1, "dashed"),
 }
+# What a loss is called where its key is no word of the field.
+LOSS_NAMES = {"loss": "loss (sum)", "bpr": "BPR", "l2": "L2 penalty", "infonce": "InfoNCE"}
 NEARLY_ALL = 0.01  # by how much a loss may differ from its one term before both are drawn
 
 
@@ -247,15 +249,18 @@ def training(history: pd.DataFrame, title: str) -> Figure:
         bottom.set_xlabel("epoch")
     axes[1, 0].set_ylim(0, 1.08 * history[valid].max().max())
     axes[0, 0].set_ylabel("loss")
-    axes[1, 0].set_ylabel("validation")
+    metrics = {curve: label(curve.removeprefix("valid/")) for curve in valid}
+    axes[1, 0].set_ylabel("validation" if len(valid) > 1 else f"validation,\n{metrics[valid[0]]}")
+    names = {loss: LOSS_NAMES.get(loss, loss) for loss in losses}
+    names |= {curve: f"below: {metric}" for curve, metric in metrics.items() if len(valid) > 1}
     handles = [
-        Line2D([], [], color=looks[curve][0], linestyle=looks[curve][1], label=_curve_name(curve), linewidth=2)
-        for curve in losses + valid
+        Line2D([], [], color=looks[curve][0], linestyle=looks[curve][1], label=name, linewidth=2)
+        for curve, name in names.items()
         if curve in drawn
     ]
     seeds = history.groupby("model")["seed"].nunique()
     if seeds.max() > 1:
-        text = f"thick: mean of {_spans(seeds[seeds > 1])} seeds, while all train"
+        text = f"thick: mean of {_spans(seeds[seeds > 1])} seeds, as long as all train"
         handles.append(Line2D([], [], color="0.3", linewidth=0.8, label="thin: one seed"))
         handles.append(Line2D([], [], color="0.3", linewidth=2, label=text))
     figure.legend(
@@ -285,12 +290,6 @@ def _losses_shown(history: pd.DataFrame, losses: list[str]) -> list[str]:
         return terms
     apart = [(history[term] - history["loss"]).abs().max() for term in terms]
     return terms if min(apart, default=np.inf) <= NEARLY_ALL * history["loss"].abs().max() else losses
-
-
-def _curve_name(curve: str) -> str:
-    if curve == "loss":
-        return "loss (sum)"
-    return f"below: {label(curve.removeprefix('valid/'))}" if curve.startswith("valid") else curve
 
 
 def _spans(counts: pd.Series) -> str:

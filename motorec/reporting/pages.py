@@ -119,7 +119,7 @@ class Walk:
         found = [page("01_data"), page("02_features")]
         found += [page("03_tokenize", seed=seed) for seed in self.run.seeds]
         found += [page(TRAIN, run, run.seed) for run in self.runs]
-        found += [page("05_ablations")] if self.dataset in self.run.ablation_datasets else []
+        found += [page("05_ablations")] if self.dataset in self.run.ablation_reports else []
         return [*found, page("06_report"), page("07_readable_tokens")]
 
     def target(self, step: str, seed: int | None = None) -> Page | None:

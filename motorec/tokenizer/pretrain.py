@@ -110,7 +110,7 @@ def _train(
     row_weights = {key: torch.from_numpy(weights[features[key].present]) for key in tokenizers}
     steps = max(1, max(map(len, rows.values())) // settings.batch_size)
     parameters = {id(one): one for tokenizer in tokenizers.values() for one in tokenizer.parameters()}
-    optimiser = torch.optim.Adam(parameters.values(), lr=settings.learning_rate)
+    optimiser = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
     warmup = int(settings.warmup * settings.epochs)
 
     @torch.no_grad()
