@@ -77,6 +77,7 @@ def compare(
                 "low": low[m, j],
                 "high": high[m, j],
                 "p": _t_test(differences[:, m, j]),
+                "p_holm": np.nan,  # a matter of all rows together
                 "p_seeds": _welch(by_seed[name][:, j], by_seed[reference][:, j]),
                 "d": _cohen(differences[:, m, j]),
             }
@@ -84,10 +85,8 @@ def compare(
             for j, metric in enumerate(metrics)
         ]
     told = ["model", "group", "metric", "users", "mean", "reference_mean"]
-    columns = [*told, "difference", "low", "high", "p", "p_seeds", "d"]
-    table = pd.DataFrame(parts, columns=columns)
-    table.insert(columns.index("p_seeds"), "p_holm", np.nan)
-    return corrected(table, alpha)
+    columns = [*told, "difference", "low", "high", "p", "p_holm", "p_seeds", "d"]
+    return corrected(pd.DataFrame(parts, columns=columns), alpha)
 
 
 def corrected(table: pd.DataFrame, alpha: float) -> pd.DataFrame:

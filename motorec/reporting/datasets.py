@@ -64,11 +64,11 @@ def cells(table: pd.DataFrame, titles: Mapping[str, str], style: tables.Style) -
         style: MARKDOWN or LATEX.
     """
 
-    def with_share(name: str) -> list[str]:
-        shares = table[f"{name}_share"]
+    def with_share(name: str, whole: str) -> list[str]:
+        # From the counts: a share that was read from a file has been rounded once already.
         return [
-            f"{count:,} (–)" if pd.isna(share) else f"{count:,} ({100 * share:.1f}%)"
-            for count, share in zip(table[name], shares, strict=True)
+            f"{count:,} ({100 * count / of:.1f}%)" if of else f"{count:,} (–)"
+            for count, of in zip(table[name], table[whole], strict=True)
         ]
 
     shown = {
@@ -76,8 +76,8 @@ def cells(table: pd.DataFrame, titles: Mapping[str, str], style: tables.Style) -
         **{name.capitalize(): [f"{count:,}" for count in table[name]] for name in ("users", "items", "interactions")},
         "Density": [f"{100 * value:.3f}%" for value in table["density"]],
         "Median degree": [f"{value:g}" for value in table["median_degree"]],
-        "Cold items": with_share("cold_items"),
-        "Cold targets": with_share("cold_targets"),
+        "Cold items": with_share("cold_items", "items"),
+        "Cold targets": with_share("cold_targets", "test"),
         "With text": ["–" if pd.isna(count) else f"{count:,}" for count in table["text_items"]],
         "With picture": ["–" if pd.isna(count) else f"{count:,}" for count in table["image_items"]],
     }
