@@ -13,7 +13,7 @@ without it: Adam is the fused one, which takes roots by itself, and norms and `r
 from __future__ import annotations
 
 import os
-import platform
+from pathlib import Path
 
 # One set of instructions for each library. All are read when the library is loaded or first used.
 PINNED = {
@@ -29,7 +29,16 @@ def pin() -> None:
     """Tell all mathematical libraries to use one set of instructions; processes started from here inherit it.
 
     `import motorec` calls it, before any of them is loaded. A script that imports NumPy or torch first comes too late
-    for what they have read by then. On processors other than x86-64 nothing is set, and last bits are their own.
+    for what they have read by then. Where Linux does not say that the processor has these instructions, nothing is
+    set, and last bits are its own.
     """
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if has_avx2():
         os.environ.update(PINNED)
+
+
+def has_avx2() -> bool:
+    """Whether Linux says that the processor has AVX2."""
+    try:
+        return " avx2 " in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # another system
+        return False

@@ -5,17 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from motorec.processor import PINNED
+from motorec.processor import PINNED, has_avx2
 
 ROOT = Path(__file__).parent.parent
-ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 LOOK = """
 import json
@@ -34,7 +32,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.skipif(not ON_X86, reason="other processors keep their own arithmetic")
+@pytest.mark.skipif(not has_avx2(), reason="other processors keep their own arithmetic")
 def test_libraries_use_the_pinned_instructions_and_no_others() -> None:
     free = {name: value for name, value in os.environ.items() if name not in PINNED}
     printed = subprocess.run([sys.executable, "-c", LOOK], env=free, capture_output=True, text=True, check=True)
@@ -42,7 +40,7 @@ def test_libraries_use_the_pinned_instructions_and_no_others() -> None:
     assert not printed.stderr
 
 
-@pytest.mark.skipif(not ON_X86, reason="other processors keep their own arithmetic")
+@pytest.mark.skipif(not has_avx2(), reason="other processors keep their own arithmetic")
 def test_a_setting_of_the_reader_s_does_not_change_numbers() -> None:
     script = "import os, motorec; print(os.environ['ATEN_CPU_CAPABILITY'])"
     mine = os.environ | {"ATEN_CPU_CAPABILITY": "default"}

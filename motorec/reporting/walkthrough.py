@@ -208,14 +208,14 @@ def pretraining(histories: Mapping[str, pd.DataFrame], title: str) -> Figure:
 
 @themed
 def codebook_usage(usage: Mapping[str, Float[np.ndarray, "levels K"]], title: str) -> Figure:
-    """How often each code is chosen, most used first: a row per level, a column per modality; dashed is even use."""
+    """How often each code is chosen, most used first: a row per level, a column per modality."""
     levels = max(len(shares) for shares in usage.values())
     figure, axes = grid(levels, len(usage), 6.4 / len(usage), 1.25, f"{title}: how often each code is used")
     for column, (modality, shares) in enumerate(usage.items()):
         for level, level_shares in enumerate(shares):
             axis, size = axes[level, column], len(level_shares)
             axis.bar(np.arange(size), np.sort(level_shares)[::-1], width=1.0, color=palette()[level % 10], linewidth=0)
-            axis.axhline(1 / size, color="0.2", linestyle="--", linewidth=1)
+            even = axis.axhline(1 / size, color="0.2", linestyle="--", linewidth=1)
             axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
             if column == 0:
                 axis.set_ylabel(f"level {level + 1}")
@@ -223,6 +223,7 @@ def codebook_usage(usage: Mapping[str, Float[np.ndarray, "levels K"]], title: st
                 axis.tick_params(labelbottom=False)
         axes[0, column].set_title(MODALITIES[modality])
         axes[len(shares) - 1, column].set_xlabel("codes, the most used first")
+    figure.legend([even], ["all codes used alike"], loc="outside lower center", frameon=False)
     return figure
 
 
