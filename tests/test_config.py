@@ -116,6 +116,8 @@ def test_an_opt_in_data_set_runs_as_its_comparison_does(project: Path) -> None:
     assert not opted.with_truth + opted.sources
     # MoToRec without tokens is drawn beside it, wherever a comparison is run.
     assert (opted.ablation_datasets, opted.ablations) == (("baby",), ("motorec-no-rqvae",))
+    assert not opted.ablation_reports  # whose runs are not in git
+    assert config.load_run_for("hm").ablation_reports == ("hm",)
     with pytest.raises(ParamsError, match=r"Did you mean 'sports'"):
         config.load_run_for("sport")
 

@@ -30,7 +30,14 @@ def texts(project: Path) -> Path:
     save_all("planted", planted_features(dataset, ("text",)))
     shutil.copy2(project / "params" / "data" / "hm.yaml", project / "params" / "data" / "planted.yaml")
     run = yaml.safe_load((project / "params" / "run.yaml").read_text())
-    run |= {"datasets": ["planted"], "sources": [], "with_truth": [], "ablation_datasets": [], "shown": []}
+    run |= {
+        "datasets": ["planted"],
+        "sources": [],
+        "with_truth": [],
+        "ablation_datasets": [],
+        "ablation_reports": [],
+        "shown": [],
+    }
     run |= {"closed_form": ["popularity"], "content_models": ["contentknn-text", "contentknn-image"], "models": []}
     run |= {"token_models": [], "seeds": [1]}
     (project / "params" / "run.yaml").write_text(yaml.safe_dump(run))

@@ -36,6 +36,7 @@ RUN = {
     "ablation_datasets": ["garments"],
     "ablation_seeds": [2],
     "ablations": ["motorec-no-rqvae"],
+    "ablation_reports": ["garments"],
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
 

@@ -34,6 +34,7 @@ TINY_RUN = {
     "ablation_datasets": ["garments"],
     "ablation_seeds": [1],
     "ablations": ["motorec-no-rqvae"],
+    "ablation_reports": ["garments"],
 }
 
 
@@ -159,7 +160,7 @@ def test_wrong_settings_stop_before_the_first_stage(project: Path, capsys: pytes
 
 
 def test_a_missing_source_is_told_before_the_first_stage(project: Path) -> None:
-    change(project, "run.yaml", datasets=["hm"], with_truth=[], ablation_datasets=[])
+    change(project, "run.yaml", datasets=["hm"], with_truth=[], ablation_datasets=[], ablation_reports=[])
     with pytest.raises(DataError, match=r"data/raw/hm"):
         preflight.check()
 

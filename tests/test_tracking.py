@@ -56,6 +56,7 @@ def store(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "shown": [],
         "ablations": [],
         "ablation_datasets": [],
+        "ablation_reports": [],
         "token_models": [],
     }
     run = {key: value for key, value in run.items() if key in tracking.config.RunSettings.model_fields}
