@@ -19,6 +19,8 @@ Takes a few minutes on one core; garments must have been made (`make repro`).
 
 from __future__ import annotations
 
+import motorec  # noqa: F401  # isort: skip  # first: it chooses the instructions of those below
+
 import argparse
 from collections.abc import Callable
 from dataclasses import replace

@@ -83,8 +83,8 @@ def digest(experiment: Experiment, *more: Any, bits: bool = True) -> str:
         experiment: With the data, and the model under the name that stands for all its variants.
         more: Plain values that matter as well.
         bits: Whether features and tokens count to the last bit. If not, they count by the items, by which of them have
-            a modality, and by the settings and code that make them: on processors of another kind, which round
-            otherwise, the digest is the same. It does not see a picture that was changed in its file.
+            a modality, and by the settings and code that make them: where arithmetic is another
+            (`motorec.processor`), the digest is the same. It does not see a picture that was changed in its file.
     """
     inputs, modules = experiment.inputs, [model_class(experiment.choice.kind).__module__, *RUN]
     found = hashlib.sha256(json.dumps([experiment.settings(), *more]).encode())

@@ -40,6 +40,11 @@ def test_libraries_use_the_pinned_instructions_and_no_others() -> None:
     assert not printed.stderr
 
 
+def test_the_package_pins_before_it_imports_anything_else() -> None:
+    lines = ast.parse((ROOT / "motorec" / "__init__.py").read_text(encoding="utf-8")).body[1:]
+    assert [ast.unparse(line) for line in lines[:2]] == ["from motorec.processor import pin", "pin()"]
+
+
 @pytest.mark.skipif(not has_avx2(), reason="other processors keep their own arithmetic")
 def test_a_setting_of_the_reader_s_does_not_change_numbers() -> None:
     script = "import os, motorec; print(os.environ['ATEN_CPU_CAPABILITY'])"
@@ -48,15 +53,18 @@ def test_a_setting_of_the_reader_s_does_not_change_numbers() -> None:
     assert printed.stdout.strip() == "avx2"
 
 
-def test_no_root_is_taken_by_what_differs_between_makers() -> None:
-    """`Tensor.sqrt` and the Adam that uses it approximate by an instruction that each maker of processors fills."""
+DIFFER = {"sqrt", "cdist", "cholesky", "cholesky_ex", "log10"}  # as the module says, of torch
+
+
+def test_nothing_is_computed_by_what_differs_between_makers() -> None:
+    """By name, in calls: `tensor ** 0.5` would not be seen. Adam takes roots by `Tensor.sqrt` unless it is fused."""
     found = []
     for file in sorted((ROOT / "motorec").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             of = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
-            fused = any(keyword.arg == "fused" for keyword in node.keywords)
-            if (node.func.attr == "sqrt" and of not in ("np", "math")) or (node.func.attr == "Adam" and not fused):
+            fused = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}.get("fused") == "True"
+            if (node.func.attr in DIFFER and of not in ("np", "math")) or (node.func.attr == "Adam" and not fused):
                 found.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert not found

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy import sparse
+from scipy.linalg import lapack
 from torch import Tensor
 
 from motorec import config
@@ -95,10 +96,14 @@ def item_weights(gram: Float[Tensor, "items items"], ridge: float) -> Float[np.n
         MotorecError: G + lambda I is singular in single precision.
     """
     gram.diagonal().add_(ridge)
-    factor, failed = torch.linalg.cholesky_ex(gram)
+    # SciPy's Cholesky, as torch's differs between makers of processors (`motorec.processor`). LAPACK goes by columns:
+    # to it this symmetric matrix is its own transpose, and can be worked on where it lies.
+    factor, failed = lapack.spotrf(gram.numpy().T, lower=True, overwrite_a=True)
     if failed:
         raise MotorecError(f"The items' regression has no unique solution with ridge {ridge:g}; use a larger ridge.")
-    weights = torch.cholesky_inverse(factor)
+    inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)
+    weights = torch.from_numpy(inverse.T)  # of which the upper triangle is told
+    weights.triu_().add_(weights.triu(1).T)
     weights.div_(-weights.diagonal().clone())
     weights.fill_diagonal_(0.0)
     return weights.numpy()

@@ -14,8 +14,8 @@ The interval is a bootstrap over items. Neighbours are shared between items, so 
 items were cold by lot alone, intervals of 95% held the 1 in 90% (cold items) and 97% (warm ones) of 150 trials.
 
 A map is a t-SNE of one seed, from a fixed start: its distances within a clump mean something, those between clumps and
-the size of a clump do not. A last digit that differs is enough to turn a map round, so that on another processor it may
-look different; the numbers do not.
+the size of a clump do not. A last digit that differs is enough to turn a map round, so that where arithmetic is another
+(`motorec.processor`) it may look different; the numbers do not.
 
 Models are put together again from settings and weights, and have to score as they did when they were trained.
 """
@@ -46,7 +46,7 @@ from motorec.seeding import derive, numpy_generator
 
 PERPLEXITY = 30.0  # of t-SNE; less where there are fewer than about a hundred items
 STEPS = 500  # twice as many hardly change the maps
-SAME = 1e-3  # by how much a metric may differ from the one in metrics.json: on another machine, last digits do
+SAME = 1e-3  # by how much a metric may differ from the one in metrics.json: where arithmetic is another, last digits do
 
 
 def item_vectors(run: ExpectedRun) -> Float[np.ndarray, "items d"]:
