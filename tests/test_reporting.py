@@ -142,6 +142,7 @@ def test_expected_runs_follow_the_settings():
     change(
         "run.yaml",
         seeds=[4, 5],
+        ablation_datasets=["garments"],
         ablation_seeds=[],
         closed_form=["popularity"],
         content_models=["contentknn-text"],
@@ -456,6 +457,7 @@ def test_a_model_to_be_mapped_must_exist():
 
 @pytest.mark.usefixtures("made")
 def test_only_models_that_a_data_set_has_are_mapped_with_the_seeds_of_all():
+    change("run.yaml", ablation_datasets=["garments"])
     mapped = {(run.model, run.seed) for run in report("garments").mapped}
     names = ("lightgcn", "motorec-no-rqvae", "motorec")
     assert mapped == {(name, seed) for name in names for seed in (1, 2)}  # the ablation has two seeds
@@ -647,6 +649,7 @@ def test_ablations_that_were_not_run_name_the_command(capsys: pytest.CaptureFixt
 
 
 def test_a_data_set_without_truth_has_the_rest_and_no_report_has_the_ablations(made: Path):
+    change("run.yaml", ablation_datasets=["garments"])
     for results in (report("garments"), report("ml-100k")):
         assert not [name for name in results.table_names + results.figure_names if name.startswith("ablation")]
     written = results.write()
