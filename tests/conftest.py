@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import shutil
 from pathlib import Path
 
@@ -11,20 +11,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def pin() -> None:
-    """`motorec.processor.pin`, before any test imports NumPy or torch.
-
-    By its file: the package itself must not be imported before the check of array shapes is in place.
-    """
-    spec = importlib.util.spec_from_file_location("pinning", ROOT / "motorec" / "processor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.pin()
-
-
-pin()
+# Before any test imports NumPy or torch; by its file, since the package itself must not be imported before the check of
+# array shapes is in place.
+runpy.run_path(str(ROOT / "motorec" / "processor.py"))["pin"]()
 
 
 @pytest.fixture
